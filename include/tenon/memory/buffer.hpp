@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// A block of bytes that stands in a ledger for as long as it lives. Movable, not copyable; contents start
+// undefined (large blocks are fresh pages, hence zero). Every byte a session, an overlay or a conversion uses
+// is one of these.
+#pragma once
+
+#include <tenon/memory/ledger.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace tenon {
+
+class Buffer {
+ public:
+  Buffer() noexcept = default;
+
+  /// `bytes` on a 64-byte boundary, entered under `category`. Strong guarantee.
+  /// Throws `budget_error` if the ledger's budget refuses them, `error{out_of_memory}` if its source has
+  /// none.
+  Buffer(Ledger& ledger, Category category, std::int64_t bytes, std::string_view operation)
+      : ledger_(&ledger), bytes_(bytes), category_(category) {
+    if (bytes == 0) return;
+    ledger.charge(category, bytes, operation);
+    data_ = static_cast<std::byte*>(
+        ledger.source().allocate(static_cast<std::size_t>(bytes), ledger.source().context));
+    if (data_ != nullptr) return;
+    ledger.discharge(category, bytes);
+    throw error(ErrorCode::out_of_memory, concat(operation, ": the system has no ", bytes_text(bytes), " (",
+                                                 bytes, " B) left; held: ", held_text(ledger.current())));
+  }
+
+  Buffer(Buffer&& other) noexcept { swap(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    Buffer taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
+  ~Buffer() {
+    if (data_ == nullptr) return;
+    ledger_->source().release(data_, static_cast<std::size_t>(bytes_), ledger_->source().context);
+    ledger_->discharge(category_, bytes_);
+  }
+
+  [[nodiscard]] std::byte* data() noexcept { return data_; }
+  [[nodiscard]] const std::byte* data() const noexcept { return data_; }
+  [[nodiscard]] std::int64_t bytes() const noexcept { return bytes_; }
+
+  void swap(Buffer& other) noexcept {
+    std::swap(ledger_, other.ledger_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(category_, other.category_);
+  }
+
+ private:
+  Ledger* ledger_ = nullptr;
+  std::byte* data_ = nullptr;
+  std::int64_t bytes_ = 0;
+  Category category_ = Category::scratch;
+};
+
+} // namespace tenon
