@@ -19,23 +19,27 @@ void append_text(std::string& out, T number) {
 }
 
 /// The parts one after the other: `concat("expected ", 8, " rows")`. Integers are written in decimal.
-template <class... Parts> [[nodiscard]] std::string concat(const Parts&... parts) {
+template <class... Parts>
+[[nodiscard]] std::string concat(const Parts&... parts) {
   std::string out;
   (append_text(out, parts), ...);
   return out;
 }
 
-/// "1.5 KiB", "350.0 MiB": a byte count for people, one decimal, rounded down.
+/// "1.5 KiB", "350.0 MiB": a byte count for people, one decimal, rounded down. Any value, a damaged file's
+/// too.
 [[nodiscard]] inline std::string bytes_text(std::int64_t bytes) {
-  constexpr const char* unit[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  std::int64_t tenths = bytes * 10;
+  constexpr const char* unit[] = {"KiB", "MiB", "GiB", "TiB"};
+  if (bytes > -1024 && bytes < 1024) return concat(bytes, " B");
+  std::int64_t whole = bytes / 1024;
+  std::int64_t rest = bytes % 1024; // of the last unit divided, same sign as whole
   int step = 0;
-  while (step < 4 && (tenths >= 10240 || tenths <= -10240)) {
-    tenths /= 1024;
-    ++step;
+  for (; step < 3 && (whole >= 1024 || whole <= -1024); ++step) {
+    rest = whole % 1024;
+    whole /= 1024;
   }
-  if (step == 0) return concat(bytes, " B");
-  return concat(tenths / 10, ".", (tenths < 0 ? -tenths : tenths) % 10, " ", unit[step]);
+  return concat(bytes < 0 ? "-" : "", whole < 0 ? -whole : whole, ".", (rest < 0 ? -rest : rest) * 10 / 1024,
+                " ", unit[step]);
 }
 
 } // namespace tenon

@@ -11,6 +11,7 @@
 #include <tenon/memory/memory_source.hpp>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -58,11 +59,12 @@ struct BytesByCategory {
   friend constexpr bool operator==(const BytesByCategory&, const BytesByCategory&) = default;
 };
 
-/// "held 12.0 MiB (adapter 2.0 MiB, overlay 10.0 MiB)": the categories that are not empty.
+/// "12.0 MiB (adapter 2.0 MiB, overlay 10.0 MiB)": what a budget speaks about, by the categories that are not
+/// empty. Mapped base weights are no part of it.
 [[nodiscard]] inline std::string held_text(const BytesByCategory& held) {
   std::string parts;
   for (std::size_t i = 0; i < category_count; ++i) {
-    if (held.bytes[i] == 0) continue;
+    if (held.bytes[i] == 0 || static_cast<Category>(i) == Category::base_mapped) continue;
     if (!parts.empty()) parts += ", ";
     parts += concat(category_name(static_cast<Category>(i)), " ", bytes_text(held.bytes[i]));
   }
@@ -148,7 +150,7 @@ class Ledger {
   friend class PeakScope;
 
   [[nodiscard]] bool fits(std::int64_t asked) const noexcept {
-    return budget_ < 0 || asked <= 0 || current_.budgeted() + asked <= budget_;
+    return budget_ < 0 || asked <= 0 || asked <= budget_ - current_.budgeted();
   }
   void enter(Category category, std::int64_t bytes) noexcept;
   [[noreturn]] static void refuse(const BytesByCategory& held, std::int64_t budget, std::int64_t asked,

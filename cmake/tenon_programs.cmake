@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+# Examples and benchmarks: every .cpp is one program, named after its file.
+
+# examples/<idea>/<program>.cpp -> <program>. Where the file's first comment has a line "// Expected output:",
+# ctest runs the program and compares; `...` in an expected line stands for any text.
+function(tenon_add_examples)
+  add_custom_target(tenon_examples)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*/*.cpp)
+  foreach(source IN LISTS sources)
+    cmake_path(GET source STEM program)
+    add_executable(${program} ${source})
+    target_link_libraries(${program} PRIVATE tenon_own_flags)
+    add_dependencies(tenon_examples ${program})
+    file(STRINGS ${source} expected REGEX "^// Expected output:$")
+    if(expected)
+      add_test(NAME "example.${program}" WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+               COMMAND bash ${PROJECT_SOURCE_DIR}/tests/support/check_example.sh $<TARGET_FILE:${program}> ${source})
+    endif()
+  endforeach()
+endfunction()
+
+# benchmarks/<claim>.cpp -> benchmark_<claim>
+function(tenon_add_benchmarks)
+  add_custom_target(tenon_benchmarks)
+  find_package(benchmark QUIET)
+  if(NOT benchmark_FOUND)
+    message(STATUS "tenon: benchmarks are left out, Google Benchmark (libbenchmark-dev) was not found")
+    return()
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/benchmarks/*.cpp)
+  foreach(source IN LISTS sources)
+    cmake_path(GET source STEM claim)
+    add_executable(benchmark_${claim} ${source})
+    target_link_libraries(benchmark_${claim} PRIVATE tenon_own_flags benchmark::benchmark)
+    add_dependencies(tenon_benchmarks benchmark_${claim})
+  endforeach()
+endfunction()

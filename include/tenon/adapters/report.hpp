@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// What reading an adapter file for a net found: which slots it fits, and everything that does not fit, all of it at
+// once. Strict loading throws the same text; report-only loading leaves it to the caller.
+#pragma once
+
+#include <tenon/core/text.hpp>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tenon {
+
+enum class FindingKind : std::uint8_t {
+  unmatched_key,  ///< names no slot of the net
+  incomplete,     ///< A without B, or B without A
+  wrong_shape,    ///< A or B does not fit its slot, or their ranks differ
+  wrong_rank,     ///< the tensors' rank is not the configuration's, or not the adapter type's
+  wrong_dtype,    ///< neither F32, F16 nor BF16
+  refused_kind,   ///< the slot, or Tenon, does not take this kind of adapter
+  duplicate,      ///< two keys for one place
+  unsupported,    ///< a setting of the configuration that changes the result and is not supported
+};
+
+[[nodiscard]] constexpr std::string_view finding_name(FindingKind kind) noexcept {
+  constexpr std::string_view names[] = {"unmatched key", "incomplete pair", "wrong shape", "wrong rank",
+                                        "wrong dtype",   "refused kind",    "duplicate",   "unsupported setting"};
+  return names[static_cast<std::size_t>(kind)];
+}
+
+/// One thing that does not fit: `what` says expected, got and, where there is one, the nearest slot.
+struct Finding {
+  FindingKind kind;
+  std::string key; ///< tensor or setting in the file
+  std::string what;
+};
+
+struct MatchedSlot {
+  std::string slot; ///< path in the net
+  std::int64_t rank = 0;
+  double scale = 0; ///< alpha / rank, or alpha / sqrt(rank)
+};
+
+struct AdapterReport {
+  std::string file{};
+  std::string_view dialect{}; ///< "PEFT"
+  std::vector<MatchedSlot> matched{};
+  std::vector<Finding> findings{};
+
+  [[nodiscard]] bool fits() const noexcept { return findings.empty() && !matched.empty(); }
+
+  /// A line for the whole, then one for each finding.
+  [[nodiscard]] std::string text() const {
+    std::string out = concat(file, ": ", dialect, " adapter, ", matched.size(), " slots matched, ", findings.size(),
+                             findings.size() == 1 ? " finding" : " findings");
+    if (matched.empty()) out += "; not one slot of this net is named in the file";
+    for (const Finding& finding : findings)
+      out += concat("\n  ", finding_name(finding.kind), ": ", finding.key, ": ", finding.what);
+    return out;
+  }
+};
+
+} // namespace tenon

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+// Collects what ops append while a graph type is lowered, in constant evaluation. Ops name weights relative
+// to the current path; the builder composes the full names, numbers loop copies and works out the wires'
+// lifetimes. Cost: linear in steps, wires and characters; run twice a net (once for the sizes, once for the
+// values).
+#pragma once
+
+#include <tenon/graph/program.hpp>
+
+#include <array>
+#include <concepts>
+#include <initializer_list>
+#include <string_view>
+#include <vector>
+
+namespace tenon {
+
+/// Up to N indices, the rest `none`. (An initializer_list member would dangle in constant evaluation.)
+template <std::size_t N>
+struct IdList {
+  std::array<std::int32_t, N> ids{};
+
+  template <std::same_as<std::int32_t>... Given>
+    requires(sizeof...(Given) <= N)
+  // NOLINTNEXTLINE(google-explicit-constructor): `.inputs = {a, b}` must read as a list
+  constexpr IdList(Given... given) {
+    ids.fill(none);
+    std::size_t n = 0;
+    ((ids[n++] = given), ...);
+  }
+};
+
+/// What an op's `lower` says about one step. Unused members may be left out.
+struct StepSpec {
+  std::string_view op{};
+  StepFunction run = nullptr;
+  ScratchFunction scratch = nullptr;
+  IdList<max_step_inputs> inputs{};
+  Shape output{};
+  IdList<max_step_temporaries> temporaries{}; ///< from `temporary`
+  IdList<max_step_weights> weights{};
+  std::int32_t slot = none;
+  StepParams params{};
+  bool in_place = false;
+};
+
+/// How many rows each table of a program has.
+struct ProgramSizes {
+  std::size_t steps = 0, wires = 0, weights = 0, slots = 0, loops = 0, inputs = 0, outputs = 0, by_first = 0,
+              text = 0;
+  std::int32_t weight_count = 0; ///< loops expanded
+  std::int32_t slot_count = 0;
+};
+
+/// Where a builder writes; `lower.hpp` owns the arrays.
+struct ProgramTables {
+  Step* steps = nullptr;
+  Wire* wires = nullptr;
+  WeightEntry* weights = nullptr;
+  SlotEntry* slots = nullptr;
+  Loop* loops = nullptr;
+  WireId* inputs = nullptr;
+  WireId* outputs = nullptr;
+  WireId* by_first = nullptr;
+  char* text = nullptr;
+};
+
+class Builder {
+ public:
+  /// Counts only.
+  constexpr Builder() = default;
+  /// Writes. Precondition: the tables have the sizes that a counting run of the same net gave.
+  constexpr explicit Builder(const ProgramTables& tables) : tables_(tables), writes_(true) {}
+
+  [[nodiscard]] constexpr const ProgramSizes& sizes() const { return n_; }
+
+  // --- wires
+  // -------------------------------------------------------------------------------------------------
+  [[nodiscard]] constexpr WireId input(const Shape& shape, std::string_view name) {
+    const WireId id = add_wire(shape, WireKind::input, none);
+    name_wire(id, name);
+    if (writes_) tables_.inputs[n_.inputs] = id;
+    ++n_.inputs;
+    return id;
+  }
+  [[nodiscard]] constexpr const Shape& shape(WireId wire) const { return shapes_[at(wire)]; }
+  /// For `describe`: what the graph calls this wire. The last, outermost name stays.
+  constexpr void name_wire(WireId wire, std::string_view name) {
+    const TextRef text = append_text(name);
+    if (writes_) tables_.wires[wire].name = text;
+  }
+  /// Declares a wire as an output of the net.
+  constexpr void output(WireId wire) {
+    if (writes_) tables_.outputs[n_.outputs] = wire;
+    ++n_.outputs;
+  }
+  /// A buffer for the next step alone.
+  [[nodiscard]] constexpr WireId temporary(const Shape& shape) {
+    return add_wire(shape, WireKind::temporary, here());
+  }
+
+  // --- paths
+  // -------------------------------------------------------------------------------------------------
+  /// Enters a named part of the net; give what it returns to `leave`.
+  [[nodiscard]] constexpr std::size_t enter(std::string_view name) {
+    const std::size_t before = path_.size();
+    if (!path_.empty() && !name.empty()) path_.push_back('.');
+    path_.insert(path_.end(), name.begin(), name.end());
+    return before;
+  }
+  /// Opens the path element that a loop's index will fill.
+  [[nodiscard]] constexpr std::size_t enter_loop_index() { return enter(std::string_view(&loop_mark, 1)); }
+  constexpr void leave(std::size_t mark) {
+    path_.erase(path_.begin() + static_cast<std::ptrdiff_t>(mark), path_.end());
+  }
+
+  // --- weights and slots
+  // -------------------------------------------------------------------------------------
+  /// The tensor `<path>.<name>` of the checkpoint. Returns its index in the table.
+  [[nodiscard]] constexpr std::int32_t weight(std::string_view name,
+                                              std::initializer_list<std::int64_t> extents) {
+    const TextRef path = path_with(name);
+    if (writes_) {
+      WeightEntry& entry = tables_.weights[n_.weights];
+      entry.path = path;
+      for (const std::int64_t extent : extents) entry.extents[at(entry.rank++)] = extent;
+      entry.loop = loop_;
+      entry.base = n_.weight_count;
+      entry.copies = copies();
+    }
+    n_.weight_count += copies();
+    return static_cast<std::int32_t>(n_.weights++);
+  }
+  /// A slot at the current path over `weight` [out, in]; `none` if it accepts no kind.
+  [[nodiscard]] constexpr std::int32_t slot(std::uint32_t kinds, std::int32_t weight) {
+    if (kinds == 0) return none;
+    const TextRef path = path_with({});
+    if (writes_) {
+      const WeightEntry& of = tables_.weights[weight];
+      tables_.slots[n_.slots] = {path,   of.extents[0], of.extents[1], kinds,
+                                 weight, loop_,         n_.slot_count, copies()};
+    }
+    n_.slot_count += copies();
+    return static_cast<std::int32_t>(n_.slots++);
+  }
+
+  // --- steps
+  // -------------------------------------------------------------------------------------------------
+  /// Appends a step and its output wire, which is returned.
+  [[nodiscard]] constexpr WireId step(const StepSpec& spec) {
+    const WireId output = add_wire(spec.output, WireKind::internal, here());
+    const TextRef path = path_with({});
+    if (writes_) {
+      Step& next = tables_.steps[n_.steps];
+      next.in_place = spec.in_place;
+      next.op = spec.op;
+      next.path = path;
+      next.run = spec.run;
+      next.scratch = spec.scratch;
+      next.inputs = spec.inputs.ids;
+      next.output = output;
+      next.temporaries = spec.temporaries.ids;
+      next.weights = spec.weights.ids;
+      next.slot = spec.slot;
+      next.loop = loop_;
+      next.params = spec.params;
+    }
+    ++n_.steps;
+    return output;
+  }
+
+  /// Opens a loop that starts from `initial`; returns the wire its body reads. `copy` is the step that fills
+  /// it.
+  [[nodiscard]] constexpr WireId begin_loop(std::int64_t count, WireId initial, StepFunction copy) {
+    const WireId carry =
+        step({.op = "Copy", .run = copy, .inputs = {initial}, .output = shape(initial), .in_place = true});
+    Loop loop{.count = count, .parent = loop_, .begin = here(), .carry = carry};
+    loop.depth = loop_ == none ? 0 : loops_[at(loop_)].depth + 1;
+    loop.copies = count * (loop_ == none ? 1 : loops_[at(loop_)].copies);
+    loops_.push_back(loop);
+    loop_ = static_cast<std::int32_t>(n_.loops++);
+    mark_loop(StepKind::loop_begin);
+    return carry;
+  }
+  /// Closes the innermost loop, whose body's output is `result`; returns the wire that holds the last
+  /// iteration's.
+  [[nodiscard]] constexpr WireId end_loop(WireId result) {
+    Loop& loop = loops_[at(loop_)];
+    loop.end = here();
+    loop.result = result;
+    mark_loop(StepKind::loop_end);
+    loop_ = loop.parent;
+    return loop.count % 2 == 1 ? result : loop.carry;
+  }
+
+  /// Works out the lifetimes; call once, after the last step of a writing run.
+  constexpr void finish() {
+    for (std::size_t l = 0; l < n_.loops; ++l) tables_.loops[l] = loops_[l];
+    for (std::int32_t s = 0; s < here(); ++s) {
+      for (const WireId wire : tables_.steps[s].inputs) use(wire, s);
+      use(tables_.steps[s].output, s);
+    }
+    for (const Loop& loop : loops_) {
+      Wire& carry = tables_.wires[loop.carry];
+      Wire& result = tables_.wires[loop.result];
+      carry.last = later(carry.last, loop.end);
+      result.first = result.first < loop.begin ? result.first : loop.begin;
+      result.last = later(result.last, loop.end);
+    }
+    for (std::size_t i = 0; i < n_.outputs; ++i) tables_.wires[tables_.outputs[i]].last = here();
+    order_by_first();
+  }
+
+ private:
+  [[nodiscard]] static constexpr std::size_t at(std::int32_t index) {
+    return static_cast<std::size_t>(index);
+  }
+  [[nodiscard]] static constexpr std::int32_t later(std::int32_t a, std::int32_t b) { return a < b ? b : a; }
+  [[nodiscard]] constexpr std::int32_t here() const { return static_cast<std::int32_t>(n_.steps); }
+  [[nodiscard]] constexpr std::int32_t copies() const {
+    return loop_ == none ? 1 : static_cast<std::int32_t>(loops_[at(loop_)].copies);
+  }
+
+  [[nodiscard]] constexpr WireId add_wire(const Shape& shape, WireKind kind, std::int32_t first) {
+    shapes_.push_back(shape);
+    if (writes_) {
+      Wire& wire = tables_.wires[n_.wires];
+      wire.shape = shape;
+      wire.kind = kind;
+      wire.first = wire.last = first;
+    }
+    if (kind != WireKind::input) ++n_.by_first;
+    return static_cast<WireId>(n_.wires++);
+  }
+  [[nodiscard]] constexpr TextRef append_text(std::string_view part) {
+    const TextRef ref{static_cast<std::int32_t>(n_.text), static_cast<std::int32_t>(part.size())};
+    if (writes_)
+      for (std::size_t i = 0; i < part.size(); ++i) tables_.text[n_.text + i] = part[i];
+    n_.text += part.size();
+    return ref;
+  }
+  [[nodiscard]] constexpr TextRef path_with(std::string_view name) {
+    const std::size_t mark = enter(name);
+    const TextRef ref = append_text({path_.data(), path_.size()});
+    leave(mark);
+    return ref;
+  }
+  constexpr void mark_loop(StepKind kind) {
+    if (writes_) {
+      tables_.steps[n_.steps].kind = kind;
+      tables_.steps[n_.steps].loop = loop_;
+    }
+    ++n_.steps;
+  }
+
+  /// A wire made before a loop and read inside it is read again by the next iteration.
+  constexpr void use(WireId id, std::int32_t step) {
+    if (id == none) return;
+    Wire& wire = tables_.wires[id];
+    wire.last = later(wire.last, step);
+    for (std::int32_t l = tables_.steps[step].loop; l != none; l = loops_[at(l)].parent)
+      if (wire.first < loops_[at(l)].begin) wire.last = later(wire.last, loops_[at(l)].end);
+  }
+
+  /// Counting sort of the wires that need a buffer by the step that takes it.
+  constexpr void order_by_first() {
+    std::vector<std::size_t> start(n_.steps + 1, 0);
+    for (std::size_t w = 0; w < n_.wires; ++w)
+      if (tables_.wires[w].kind != WireKind::input) ++start[at(tables_.wires[w].first) + 1];
+    for (std::size_t s = 1; s < start.size(); ++s) start[s] += start[s - 1];
+    for (std::size_t w = 0; w < n_.wires; ++w)
+      if (tables_.wires[w].kind != WireKind::input)
+        tables_.by_first[start[at(tables_.wires[w].first)]++] = static_cast<WireId>(w);
+  }
+
+  ProgramTables tables_{};
+  bool writes_ = false;
+  ProgramSizes n_{};
+  std::vector<Shape> shapes_{};
+  std::vector<Loop> loops_{};
+  std::vector<char> path_{};
+  std::int32_t loop_ = none;
+};
+
+} // namespace tenon

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Graph<Inputs<...>, Let<...>..., Outputs<...>>: an op in which data forks and joins. Each Let binds a new
+// wire to an op on wires bound before it. Checked when the type is instantiated: a wire used before it is
+// bound, bound twice, never used, an op with the wrong number of wires, a wire whose shape the op does not
+// take.
+#pragma once
+
+#include <tenon/core/fixed_string.hpp>
+#include <tenon/graph/graph_wires.hpp>
+
+namespace tenon {
+
+/// The wires a graph is given, by name. Their shapes are what their first readers take.
+template <fixed_string... Names>
+struct Inputs {
+  static constexpr std::size_t count = sizeof...(Names);
+  static constexpr std::array<std::string_view, sizeof...(Names)> names{Names.view()...};
+};
+
+/// Binds wire `Name` to `Op` on the wires `Arguments`.
+template <fixed_string Name, class Op, fixed_string... Arguments>
+struct Let : IsGraphOp<Op> {
+  using op = Op;
+  static constexpr std::string_view name = Name.view();
+  static constexpr std::size_t argument_count = sizeof...(Arguments);
+  static constexpr std::array<std::string_view, sizeof...(Arguments)> arguments{Arguments.view()...};
+};
+
+/// The wires a graph gives back. A graph used as an op has one; a whole net may have several.
+template <fixed_string... Names>
+struct Outputs {
+  static constexpr std::size_t count = sizeof...(Names);
+  static constexpr std::array<std::string_view, sizeof...(Names)> names{Names.view()...};
+};
+
+/// What is wrong with a graph. Names first; shapes only where the names are right, so that one mistake gives
+/// one sentence.
+template <class In, class Out, class... Lets>
+struct GraphFaults {
+  static constexpr bool parts_well_formed = (well_formed<typename Lets::op>() && ...);
+  static constexpr WireFaultAt wires = [] {
+    if constexpr (parts_well_formed) return first_wire_fault<In, Out, Lets...>();
+    return WireFaultAt{};
+  }();
+  static constexpr ShapeFaultAt shapes = [] {
+    if constexpr (parts_well_formed && wires.kind == WireFault::none) return first_shape_fault<In, Lets...>();
+    return ShapeFaultAt{};
+  }();
+  using misfit_let = nth_type<shapes.let, Lets...>;
+
+  using WireMandate = typename decltype(wire_mandate<Out, wires, Lets...>())::type;
+  using ShapeMandate = FitMandate<misfit_let, typename misfit_let::op, shapes.misfit>;
+  static constexpr bool none =
+      parts_well_formed && wires.kind == WireFault::none && shapes.misfit.kind == Misfit::none;
+};
+
+template <class In, class Out, class... Lets>
+struct GraphBody : GraphFaults<In, Out, Lets...>::WireMandate, GraphFaults<In, Out, Lets...>::ShapeMandate {
+  static_assert(Out::count > 0, "tenon::Graph: Outputs must name at least one wire");
+  static constexpr bool is_well_formed = GraphFaults<In, Out, Lets...>::none;
+  static constexpr std::size_t inputs = In::count;
+  static constexpr std::size_t output_count = Out::count;
+  static constexpr auto input_names = In::names;
+
+  static constexpr Shape takes(std::size_t input) { return taken_from<Lets...>(In::names[input]); }
+  static constexpr Shape gives(std::span<const Shape> in) { return gives_all(in)[0]; }
+
+  static constexpr std::array<Shape, Out::count> gives_all(std::span<const Shape> in) {
+    const WireShapes<In, Lets...> wires(in);
+    std::array<Shape, Out::count> out{};
+    for (std::size_t i = 0; i < Out::count; ++i) out[i] = wires.shapes[index_of(Out::names[i])];
+    return out;
+  }
+
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> in) {
+    static_assert(Out::count == 1, "tenon::Graph: a graph used as an op gives one wire; name one in Outputs");
+    return lower_all(builder, in)[0];
+  }
+  static constexpr std::array<WireId, Out::count> lower_all(Builder& builder, std::span<const WireId> in) {
+    std::array<WireId, In::count + sizeof...(Lets)> wires{};
+    std::size_t bound = 0;
+    for (const WireId wire : in) wires[bound++] = wire;
+    const auto bind = [&]<class L>() {
+      std::array<WireId, L::argument_count> arguments{};
+      for (std::size_t i = 0; i < L::argument_count; ++i) arguments[i] = wires[index_of(L::arguments[i])];
+      wires[bound] = L::op::lower(builder, arguments);
+      builder.name_wire(wires[bound], L::name);
+      ++bound;
+    };
+    (bind.template operator()<Lets>(), ...);
+    std::array<WireId, Out::count> out{};
+    for (std::size_t i = 0; i < Out::count; ++i) out[i] = wires[index_of(Out::names[i])];
+    return out;
+  }
+
+ private:
+  static constexpr std::size_t index_of(std::string_view wire) {
+    return wire_index<In, Lets...>(wire, In::count + sizeof...(Lets));
+  }
+};
+
+/// Tells the Lets from the Outputs that close the pack.
+template <class In, class Indices, class... Parts>
+struct GraphParts;
+template <class In, std::size_t... I, class... Parts>
+struct GraphParts<In, std::index_sequence<I...>, Parts...> {
+  using body = GraphBody<In, nth_type<sizeof...(Parts) - 1, Parts...>, nth_type<I, Parts...>...>;
+};
+
+template <class In, class... LetsThenOutputs>
+struct Graph
+    : GraphParts<In, std::make_index_sequence<sizeof...(LetsThenOutputs) - 1>, LetsThenOutputs...>::body {};
+
+} // namespace tenon

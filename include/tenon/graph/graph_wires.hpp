@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// The wires of a Graph in constant evaluation: where a name is bound, which shapes flow, and the first fault
+// of each kind with its mandate. Cost: one pass over the Lets; names are compared as strings, never by
+// recursion.
+#pragma once
+
+#include <tenon/graph/mandate.hpp>
+
+#include <array>
+
+namespace tenon {
+
+/// Index of wire `name` (inputs first, then Lets in order), or -1.
+template <class In, class... Lets>
+[[nodiscard]] consteval std::array<std::string_view, In::count + sizeof...(Lets)> wire_names() {
+  std::array<std::string_view, In::count + sizeof...(Lets)> names{};
+  std::size_t n = 0;
+  for (const std::string_view name : In::names) names[n++] = name;
+  ((names[n++] = Lets::name), ...);
+  return names;
+}
+
+template <class In, class... Lets>
+[[nodiscard]] constexpr std::size_t wire_index(std::string_view name, std::size_t bound) {
+  constexpr auto names = wire_names<In, Lets...>();
+  for (std::size_t i = 0; i < bound; ++i)
+    if (names[i] == name) return i;
+  return bound;
+}
+
+/// What is wrong with a graph's names, if anything; `let` and `wire` are the culprits.
+enum class WireFault : std::uint8_t {
+  none,
+  bound_twice,
+  used_before_bound,
+  wrong_count,
+  output_unbound,
+  never_used
+};
+
+struct WireFaultAt {
+  WireFault kind = WireFault::none;
+  std::size_t let = 0;
+  std::size_t given = 0;
+  NameText wire{};
+};
+
+template <class In, class Out, class... Lets>
+[[nodiscard]] consteval WireFaultAt first_wire_fault() {
+  constexpr std::size_t count = In::count + sizeof...(Lets);
+  constexpr auto names = wire_names<In, Lets...>();
+  std::array<bool, count + 1> used{};
+  WireFaultAt fault;
+  std::size_t let = 0;
+  for (std::size_t i = 1; i < In::count; ++i)
+    if (wire_index<In, Lets...>(names[i], i) < i) return {WireFault::bound_twice, 0, 0, NameText(names[i])};
+
+  const auto check = [&]<class L>() {
+    const std::size_t bound = In::count + let;
+    for (const std::string_view argument : L::arguments) {
+      const std::size_t wire = wire_index<In, Lets...>(argument, bound);
+      used[wire] = true;
+      if (wire == bound) fault = {WireFault::used_before_bound, let, 0, NameText(argument)};
+    }
+    if (fault.kind == WireFault::none && wire_index<In, Lets...>(L::name, bound) < bound)
+      fault = {WireFault::bound_twice, let, 0, NameText(L::name)};
+    if (fault.kind == WireFault::none &&
+        (L::argument_count < required_inputs<typename L::op>() || L::argument_count > L::op::inputs))
+      fault = {WireFault::wrong_count, let, L::argument_count, NameText(L::name)};
+    ++let;
+    return fault.kind == WireFault::none;
+  };
+  if (!(check.template operator()<Lets>() && ...)) return fault;
+
+  for (const std::string_view name : Out::names) {
+    const std::size_t wire = wire_index<In, Lets...>(name, count);
+    if (wire == count) return {WireFault::output_unbound, 0, 0, NameText(name)};
+    used[wire] = true;
+  }
+  for (std::size_t i = 0; i < count; ++i)
+    if (!used[i]) return {WireFault::never_used, i < In::count ? 0 : i - In::count, 0, NameText(names[i])};
+  return {};
+}
+
+// --- mandates: one sentence each; `Wire` and `In` are printed by the compiler
+// --------------------------------------
+template <class LetOrInputs, NameText Wire, bool Bound>
+struct WireIsBoundBeforeUse {
+  static_assert(Bound, "tenon::Graph: a wire is used before it is bound (or its name is misspelt)");
+};
+template <class LetOrInputs, NameText Wire, bool Once>
+struct WireIsBoundOnce {
+  static_assert(Once, "tenon::Graph: a wire is bound twice; give each Let a name of its own");
+};
+template <class LetOrInputs, NameText Wire, bool Used>
+struct WireIsUsed {
+  static_assert(Used, "tenon::Graph: a wire is bound but never used; remove it or name it in Outputs");
+};
+template <class LetOrInputs, std::size_t Given, std::size_t Required>
+struct OpHasItsWires {
+  static_assert(Given == Required, "tenon::Graph: a Let must give its op as many wires as the op reads");
+};
+template <class Outputs, NameText Wire, bool Bound>
+struct OutputIsBound {
+  static_assert(Bound, "tenon::Graph: Outputs names a wire that no Let binds");
+};
+
+template <class Out, WireFaultAt Fault, class... Lets>
+[[nodiscard]] consteval auto wire_mandate() {
+  using L = nth_type<Fault.let, Lets...>;
+  if constexpr (Fault.kind == WireFault::used_before_bound)
+    return MandateName<WireIsBoundBeforeUse<L, Fault.wire, false>>{};
+  else if constexpr (Fault.kind == WireFault::bound_twice)
+    return MandateName<WireIsBoundOnce<L, Fault.wire, false>>{};
+  else if constexpr (Fault.kind == WireFault::never_used)
+    return MandateName<WireIsUsed<L, Fault.wire, false>>{};
+  else if constexpr (Fault.kind == WireFault::wrong_count)
+    return MandateName<OpHasItsWires<L, Fault.given, required_inputs<typename L::op>()>>{};
+  else if constexpr (Fault.kind == WireFault::output_unbound)
+    return MandateName<OutputIsBound<Out, Fault.wire, false>>{};
+  else
+    return MandateName<NothingToMandate<WireFault>>{};
+}
+
+// --- shapes
+// ----------------------------------------------------------------------------------------------------------
+/// What the first reader of `wire` takes; where a reader takes any shape, its own readers are asked.
+template <class... Lets>
+[[nodiscard]] constexpr Shape taken_from(std::string_view wire) {
+  Shape taken = Shape::any();
+  const auto ask = [&]<class L>() {
+    for (std::size_t i = 0; i < L::argument_count && taken.is_any(); ++i) {
+      if (L::arguments[i] != wire) continue;
+      taken = L::op::takes(i);
+      if (taken.is_any()) taken = taken_from<Lets...>(L::name);
+    }
+    return !taken.is_any();
+  };
+  (void)(ask.template operator()<Lets>() || ...);
+  return taken;
+}
+
+/// Shapes of all wires, inputs first, for given shapes of the inputs; stops at the first misfit.
+template <class In, class... Lets>
+struct WireShapes {
+  std::array<Shape, In::count + sizeof...(Lets)> shapes{};
+  MisfitAt misfit{};
+  std::size_t let = 0; ///< the Let that does not fit
+
+  constexpr explicit WireShapes(std::span<const Shape> inputs) {
+    for (std::size_t i = 0; i < In::count; ++i) shapes[i] = inputs[i];
+    (void)(bind<Lets>() && ...);
+  }
+
+ private:
+  template <class L>
+  constexpr bool bind() {
+    const std::size_t bound = In::count + let;
+    std::array<Shape, L::argument_count> arguments{};
+    for (std::size_t i = 0; i < L::argument_count; ++i)
+      arguments[i] = shapes[wire_index<In, Lets...>(L::arguments[i], bound)];
+    misfit = first_misfit<typename L::op>(arguments);
+    if (misfit.kind != Misfit::none) return false;
+    shapes[bound] = L::op::gives(arguments);
+    ++let;
+    return true;
+  }
+};
+
+/// The first Let whose op does not take its wires, for open inputs.
+struct ShapeFaultAt {
+  MisfitAt misfit{};
+  std::size_t let = 0;
+};
+
+template <class In, class... Lets>
+[[nodiscard]] consteval ShapeFaultAt first_shape_fault() {
+  std::array<Shape, In::count> inputs{};
+  for (std::size_t i = 0; i < In::count; ++i) inputs[i] = taken_from<Lets...>(In::names[i]).opened();
+  const WireShapes<In, Lets...> wires(inputs);
+  return {wires.misfit, wires.misfit.kind == Misfit::none ? 0 : wires.let};
+}
+
+} // namespace tenon

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// From type to program: a net is lowered once for the sizes and once for the values, in constant evaluation;
+// what is left is one constant of arrays. Two weights with one name are found here, and an input whose shape
+// nothing fixes.
+#pragma once
+
+#include <tenon/graph/mandate.hpp>
+#include <tenon/graph/program.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+namespace tenon {
+
+template <class Net>
+[[nodiscard]] consteval std::size_t output_count_of() {
+  if constexpr (requires { Net::output_count; })
+    return Net::output_count;
+  else
+    return 1;
+}
+
+/// The name a Graph gives its input; other ops have none to give.
+template <class Net>
+[[nodiscard]] constexpr std::string_view input_name(std::size_t input) {
+  if constexpr (requires { Net::input_names; })
+    return Net::input_names[input];
+  else
+    return "input";
+}
+
+template <class Net, std::size_t Input, bool Known>
+struct InputShapeIsKnown {
+  static_assert(
+      Known,
+      "tenon: nothing in this net fixes the shape of an input; let a layer with a width read it first");
+};
+
+/// Lowers `Net` with open inputs into `builder`.
+template <class Net>
+constexpr void lower_net(Builder& builder) {
+  std::array<WireId, Net::inputs> in{};
+  for (std::size_t i = 0; i < Net::inputs; ++i)
+    in[i] = builder.input(Net::takes(i).opened(), input_name<Net>(i));
+  if constexpr (requires { Net::lower_all(builder, in); }) {
+    for (const WireId wire : Net::lower_all(builder, in)) builder.output(wire);
+  } else {
+    builder.output(Net::lower(builder, in));
+  }
+}
+
+template <ProgramSizes N>
+struct ProgramStorage {
+  std::array<Step, N.steps> steps{};
+  std::array<Wire, N.wires> wires{};
+  std::array<WeightEntry, N.weights> weights{};
+  std::array<SlotEntry, N.slots> slots{};
+  std::array<Loop, N.loops> loops{};
+  std::array<WireId, N.inputs> inputs{};
+  std::array<WireId, N.outputs> outputs{};
+  std::array<WireId, N.by_first> by_first{};
+  std::array<char, N.text> text{};
+
+  [[nodiscard]] constexpr ProgramTables tables() noexcept {
+    return {steps.data(),  wires.data(),   weights.data(),  slots.data(), loops.data(),
+            inputs.data(), outputs.data(), by_first.data(), text.data()};
+  }
+  [[nodiscard]] constexpr Program view() const noexcept {
+    return {steps,          wires,       weights,
+            slots,          loops,       inputs,
+            outputs,        by_first,    {text.data(), text.size()},
+            N.weight_count, N.slot_count};
+  }
+};
+
+template <class Net>
+[[nodiscard]] consteval ProgramSizes measure_net() {
+  Builder builder;
+  if constexpr (well_formed<Net>()) lower_net<Net>(builder);
+  return builder.sizes();
+}
+
+template <class Net>
+[[nodiscard]] consteval auto store_net() {
+  ProgramStorage<measure_net<Net>()> out;
+  if constexpr (well_formed<Net>()) {
+    Builder builder(out.tables());
+    lower_net<Net>(builder);
+    builder.finish();
+  }
+  return out;
+}
+
+/// The name that two weights share, empty if none. Sorts hashes rather than comparing all pairs of names.
+[[nodiscard]] constexpr NameText shared_weight_name(const Program& program) {
+  struct Hashed {
+    std::uint64_t hash = 0;
+    std::string_view path{};
+  };
+  std::vector<Hashed> hashed;
+  for (const WeightEntry& weight : program.weights) {
+    std::uint64_t hash = 14695981039346656037u; // FNV-1a
+    for (const char c : program.text_of(weight.path))
+      hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+    hashed.push_back({hash, program.text_of(weight.path)});
+  }
+  std::sort(hashed.begin(), hashed.end(), [](const Hashed& a, const Hashed& b) { return a.hash < b.hash; });
+  for (std::size_t i = 1; i < hashed.size(); ++i)
+    if (hashed[i].hash == hashed[i - 1].hash && hashed[i].path == hashed[i - 1].path)
+      return NameText(hashed[i].path);
+  return {};
+}
+
+template <class Net, NameText Path, bool Unique>
+struct WeightNamesAreUnique {
+  static_assert(Unique, "tenon: two weights of this net have one name; give each layer a name of its own");
+};
+
+template <class Net>
+struct Lowered : IsGraphOp<Net> {
+  static constexpr bool inputs_known = []<std::size_t... I>(std::index_sequence<I...>) {
+    (void)(sizeof(InputShapeIsKnown<Net, I, !Net::takes(I).is_any()>) + ... + 0);
+    return (!Net::takes(I).is_any() && ...);
+  }(std::make_index_sequence<Net::inputs>{});
+  static_assert(inputs_known);
+
+  static constexpr auto storage = store_net<Net>();
+  static constexpr Program program = storage.view();
+
+  static constexpr NameText shared_name = shared_weight_name(program);
+  static_assert(sizeof(WeightNamesAreUnique<Net, shared_name, shared_name.empty()>) > 0);
+};
+
+/// The program of `Net`, a constant.
+template <class Net>
+[[nodiscard]] constexpr const Program& program_of() noexcept {
+  return Lowered<Net>::program;
+}
+
+} // namespace tenon

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lowered form of a graph type: arrays of steps, wires, weights, slots and loops, all constants. A
+// `Repeat` stays a loop, so a program's size does not depend on its count. Sessions, attach and tools work on
+// this and never on a type.
+#pragma once
+
+#include <tenon/graph/shape.hpp>
+#include <tenon/graph/step.hpp>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace tenon {
+
+using WireId = std::int32_t;
+inline constexpr std::int32_t none = -1;
+
+/// Characters in the program's text. A path has one `loop_mark` for each loop around it, outermost first.
+struct TextRef {
+  std::int32_t offset = 0;
+  std::int32_t length = 0;
+};
+inline constexpr char loop_mark = '*';
+inline constexpr int max_loop_depth = 4;
+
+enum class StepKind : std::uint8_t { compute, loop_begin, loop_end };
+
+struct Step {
+  StepKind kind = StepKind::compute;
+  bool in_place = false; ///< the output may take the first input's buffer where that input ends here
+  std::string_view op{};
+  TextRef path{};
+  StepFunction run = nullptr;
+  ScratchFunction scratch = nullptr;
+  std::array<WireId, max_step_inputs> inputs{none, none, none, none};
+  WireId output = none;
+  std::array<WireId, max_step_temporaries> temporaries{none, none, none, none};
+  std::array<std::int32_t, max_step_weights> weights{none, none, none, none};
+  std::int32_t slot = none;
+  std::int32_t loop = none; ///< innermost loop around it; for loop_begin and loop_end the loop itself
+  StepParams params{};
+};
+
+enum class WireKind : std::uint8_t { input, internal, temporary };
+
+/// `first` and `last` are steps: the buffer is taken at `first` and free after `last`.
+struct Wire {
+  Shape shape{};
+  WireKind kind = WireKind::internal;
+  TextRef name{};
+  std::int32_t first = none;
+  std::int32_t last = none;
+};
+
+/// A tensor of the checkpoint; inside loops one entry stands for `copies` tensors, numbered `base ...`.
+struct WeightEntry {
+  TextRef path{};
+  int rank = 0;
+  std::array<std::int64_t, max_wire_rank> extents{};
+  std::int32_t loop = none;
+  std::int32_t base = 0;
+  std::int32_t copies = 1;
+
+  [[nodiscard]] constexpr std::span<const std::int64_t> shape() const noexcept {
+    return {extents.data(), static_cast<std::size_t>(rank)};
+  }
+  [[nodiscard]] constexpr std::int64_t size() const noexcept {
+    std::int64_t n = 1;
+    for (const std::int64_t e : shape()) n *= e;
+    return n;
+  }
+};
+
+/// A place for adapters: the weight [out, in] it changes, the kinds it accepts.
+struct SlotEntry {
+  TextRef path{};
+  std::int64_t out = 0;
+  std::int64_t in = 0;
+  std::uint32_t kinds = 0;
+  std::int32_t weight = none; ///< its WeightEntry
+  std::int32_t loop = none;
+  std::int32_t base = 0;
+  std::int32_t copies = 1;
+};
+
+/// Steps `begin ... end` run `count` times; after each time the buffers of `carry` and `result` change
+/// places.
+struct Loop {
+  std::int64_t count = 1;
+  std::int32_t parent = none;
+  std::int32_t depth = 0;
+  std::int32_t begin = 0;
+  std::int32_t end = 0;
+  std::int64_t copies = 1; ///< product of the counts from the outermost loop to this one
+  WireId carry = none;
+  WireId result = none;
+};
+
+/// A program as spans; what it points at is constant and lives as long as the program does.
+struct Program {
+  std::span<const Step> steps;
+  std::span<const Wire> wires;
+  std::span<const WeightEntry> weights;
+  std::span<const SlotEntry> slots;
+  std::span<const Loop> loops;
+  std::span<const WireId> inputs;
+  std::span<const WireId> outputs;
+  std::span<const WireId> by_first; ///< wires that need a buffer, in the order they take it
+  std::string_view text;
+  std::int32_t weight_count = 0; ///< tensors, loops expanded
+  std::int32_t slot_count = 0;   ///< slots, loops expanded
+
+  [[nodiscard]] constexpr std::string_view text_of(TextRef ref) const noexcept {
+    return text.substr(static_cast<std::size_t>(ref.offset), static_cast<std::size_t>(ref.length));
+  }
+};
+
+/// The path of copy `copy` (0 ... copies - 1) of an entry under `loop`: its marks replaced by the loops'
+/// indices.
+[[nodiscard]] inline std::string expanded_path(const Program& program, TextRef path, std::int32_t loop,
+                                               std::int64_t copy) {
+  std::array<std::int64_t, max_loop_depth> index{};
+  for (std::int32_t l = loop; l != none; l = program.loops[static_cast<std::size_t>(l)].parent) {
+    const Loop& at = program.loops[static_cast<std::size_t>(l)];
+    index[static_cast<std::size_t>(at.depth)] = copy % at.count;
+    copy /= at.count;
+  }
+  std::string out;
+  std::size_t depth = 0;
+  for (const char c : program.text_of(path)) {
+    if (c == loop_mark)
+      out += std::to_string(index[depth++]);
+    else
+      out += c;
+  }
+  return out;
+}
+
+} // namespace tenon

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shape of a wire: some extents are fixed by the architecture, others are named (batch, tokens) and known
+// per call. What an op takes is a Shape too, perhaps with free leading dimensions. All of it works in
+// constant expressions.
+#pragma once
+
+#include <tenon/weights/dtype.hpp>
+
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string_view>
+
+namespace tenon {
+
+/// A dimension that only a call can fix.
+enum class Axis : std::uint8_t { fixed, batch, tokens };
+
+[[nodiscard]] constexpr std::string_view axis_name(Axis axis) noexcept {
+  return axis == Axis::batch ? "batch" : axis == Axis::tokens ? "tokens" : "fixed";
+}
+
+/// The values of the named dimensions for one call: `activation_bytes<Net>({.batch = 8, .tokens = 256})`.
+struct Dims {
+  std::int64_t batch = 1;
+  std::int64_t tokens = 1;
+
+  [[nodiscard]] constexpr std::int64_t of(Axis axis) const noexcept {
+    return axis == Axis::batch ? batch : tokens;
+  }
+  friend constexpr bool operator==(const Dims&, const Dims&) = default;
+};
+
+/// One dimension: a number, or the name of an axis (then `extent` is 0).
+struct Dim {
+  std::int64_t extent = 0;
+  Axis axis = Axis::fixed;
+
+  [[nodiscard]] constexpr std::int64_t at(const Dims& dims) const noexcept {
+    return axis == Axis::fixed ? extent : dims.of(axis);
+  }
+  friend constexpr bool operator==(const Dim&, const Dim&) = default;
+};
+
+[[nodiscard]] constexpr Dim fixed(std::int64_t extent) noexcept { return {extent, Axis::fixed}; }
+inline constexpr Dim batch_dim{0, Axis::batch};
+inline constexpr Dim tokens_dim{0, Axis::tokens};
+
+inline constexpr int max_wire_rank = 4;
+
+/// Structural (it appears as a template argument in diagnostics). `leading_free` makes it a pattern: any
+/// dimensions may stand before the listed ones.
+struct Shape {
+  DType dtype = DType::f32;
+  int rank = 0;
+  Dim dims[max_wire_rank]{};
+  bool leading_free = false;
+
+  [[nodiscard]] static constexpr Shape of(std::initializer_list<Dim> list,
+                                          DType dtype = DType::f32) noexcept {
+    Shape shape;
+    shape.dtype = dtype;
+    for (const Dim& dim : list) shape.dims[shape.rank++] = dim;
+    return shape;
+  }
+  /// The pattern `[..., width]`.
+  [[nodiscard]] static constexpr Shape rows_of(std::int64_t width) noexcept {
+    Shape shape = of({fixed(width)});
+    shape.leading_free = true;
+    return shape;
+  }
+  /// The pattern `[...]`: any f32 wire.
+  [[nodiscard]] static constexpr Shape any() noexcept {
+    Shape shape;
+    shape.leading_free = true;
+    return shape;
+  }
+
+  [[nodiscard]] constexpr bool is_any() const noexcept { return leading_free && rank == 0; }
+  [[nodiscard]] constexpr Dim last() const noexcept { return rank == 0 ? Dim{} : dims[rank - 1]; }
+  /// Extent of the last dimension; 0 where it is a named axis or there is none.
+  [[nodiscard]] constexpr std::int64_t width() const noexcept { return last().extent; }
+  /// This shape with another last dimension.
+  [[nodiscard]] constexpr Shape with_width(std::int64_t width) const noexcept {
+    if (rank == 0) return rows_of(width);
+    Shape shape = *this;
+    shape.dims[rank - 1] = fixed(width);
+    return shape;
+  }
+  /// The shape an open input gets when this is what its first reader takes: free dimensions become [batch,
+  /// tokens].
+  [[nodiscard]] constexpr Shape opened() const noexcept {
+    if (!leading_free) return *this;
+    Shape shape = of({batch_dim, tokens_dim}, dtype);
+    shape.rank += rank;
+    for (int i = 0; i < rank; ++i) shape.dims[i + 2] = dims[i];
+    return shape;
+  }
+  /// Elements for given named dimensions.
+  [[nodiscard]] constexpr std::int64_t size(const Dims& at) const noexcept {
+    std::int64_t n = 1;
+    for (int i = 0; i < rank; ++i) n *= dims[i].at(at);
+    return n;
+  }
+  [[nodiscard]] constexpr std::int64_t bytes(const Dims& at) const noexcept {
+    return size(at) * dtype_bytes(dtype);
+  }
+
+  friend constexpr bool operator==(const Shape& a, const Shape& b) noexcept {
+    if (a.dtype != b.dtype || a.rank != b.rank || a.leading_free != b.leading_free) return false;
+    for (int i = 0; i < a.rank; ++i)
+      if (!(a.dims[i] == b.dims[i])) return false;
+    return true;
+  }
+};
+
+/// Whether a wire of shape `wire` may stand where `taken` is asked for.
+[[nodiscard]] constexpr bool accepts(const Shape& taken, const Shape& wire) noexcept {
+  if (taken.dtype != wire.dtype || wire.rank < taken.rank) return false;
+  if (!taken.leading_free && wire.rank != taken.rank) return false;
+  for (int i = 1; i <= taken.rank; ++i)
+    if (!(taken.dims[taken.rank - i] == wire.dims[wire.rank - i])) return false;
+  return true;
+}
+
+} // namespace tenon

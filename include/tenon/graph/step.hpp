@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a layer is at run time: a function over dynamic views. Nothing below the lowering sees a layer's type;
+// a user's own layer lowers to a step like these. A step allocates nothing: its temporaries are wires the
+// plan gave it, its scratch is the session's.
+#pragma once
+
+#include <tenon/graph/slot.hpp>
+#include <tenon/kernels/low_rank_term.hpp>
+#include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/scratch.hpp>
+#include <tenon/weights/tensor_view.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace tenon {
+
+inline constexpr std::size_t max_step_inputs = 4;
+inline constexpr std::size_t max_step_weights = 4;
+inline constexpr std::size_t max_step_temporaries = 4;
+
+/// A wire during a call: row-major, contiguous, extents known.
+struct WireView {
+  std::byte* data = nullptr;
+  DType dtype = DType::f32;
+  int rank = 0;
+  std::array<std::int64_t, 4> extents{};
+
+  [[nodiscard]] std::int64_t extent(int axis) const noexcept {
+    return extents[static_cast<std::size_t>(axis)];
+  }
+  [[nodiscard]] std::int64_t width() const noexcept { return rank == 0 ? 1 : extent(rank - 1); }
+  /// Product of all extents but the last.
+  [[nodiscard]] std::int64_t rows() const noexcept {
+    std::int64_t n = 1;
+    for (int axis = 0; axis + 1 < rank; ++axis) n *= extent(axis);
+    return n;
+  }
+  [[nodiscard]] std::int64_t size() const noexcept { return rows() * width(); }
+  [[nodiscard]] std::int64_t bytes() const noexcept { return size() * dtype_bytes(dtype); }
+
+  /// Precondition: dtype is F32 (the graph has checked it).
+  [[nodiscard]] std::span<float> values() const noexcept {
+    return {reinterpret_cast<float*>(data), static_cast<std::size_t>(size())};
+  }
+  /// Precondition: dtype is I32.
+  [[nodiscard]] std::span<const std::int32_t> ids() const noexcept {
+    return {reinterpret_cast<const std::int32_t*>(data), static_cast<std::size_t>(size())};
+  }
+  /// All but the last dimension as rows. Precondition: dtype is F32.
+  [[nodiscard]] kernels::Matrix matrix() const noexcept {
+    return {reinterpret_cast<float*>(data), rows(), width(), width()};
+  }
+  [[nodiscard]] kernels::ConstMatrix const_matrix() const noexcept {
+    return {reinterpret_cast<const float*>(data), rows(), width(), width()};
+  }
+};
+
+/// One low-rank term attached beside a slot's weight; an element of the slot's list, in the order of
+/// attachment.
+struct SideTerm {
+  kernels::LowRankTerm term;
+  SideTerm* previous = nullptr;
+  SideTerm* next = nullptr;
+};
+
+/// What a slot computes with now: a weight (the base's bytes or an overlay's) and the terms beside it.
+struct ActiveSlot {
+  TensorView weight;
+  SideTerm* first = nullptr;
+  SideTerm* last = nullptr;
+};
+
+/// A layer's constants, set at lowering.
+struct StepParams {
+  std::array<std::int64_t, 4> integers{};
+  std::array<float, 2> reals{};
+};
+
+/// All that a step's function gets. Spans are as long as the step declared; absent weights have no data.
+struct StepContext {
+  std::span<const WireView> inputs;
+  WireView output;
+  std::span<const WireView> temporaries;
+  std::span<const TensorView> weights;
+  const ActiveSlot* slot = nullptr; ///< null for a step without a slot
+  StepParams params;
+  kernels::Scratch scratch;
+};
+
+/// Computes the output. May throw `tenon::error` for values only a call can know (an id out of range).
+using StepFunction = void (*)(const StepContext&);
+
+/// Bytes of scratch the step needs for these extents and dtypes; the context's data pointers are null.
+using ScratchFunction = std::int64_t (*)(const StepContext&);
+
+/// A two-dimensional weight as the kernels take it. Precondition: rank 2.
+[[nodiscard]] inline kernels::WeightMatrix weight_matrix(const TensorView& view) noexcept {
+  return {view.data, view.dtype, view.extent(0), view.extent(1), view.stride(0)};
+}
+/// A one-dimensional weight; empty if the view is.
+[[nodiscard]] inline kernels::WeightVector weight_vector(const TensorView& view) noexcept {
+  return {view.data, view.dtype, view.rank == 0 ? 0 : view.size()};
+}
+
+} // namespace tenon

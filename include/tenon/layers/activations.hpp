@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Element-wise activations, named as in torch.nn: Gelu (exact, by erf), GeluTanh, Relu, Silu, Tanh. They take a wire of
+// any shape and may write over their input, so they cost no buffer where the input ends with them.
+#pragma once
+
+#include <tenon/graph/op.hpp>
+#include <tenon/kernels/activations.hpp>
+
+namespace tenon {
+
+/// A kernel from the input's values to the output's.
+using ElementwiseKernel = void (*)(std::span<const float>, std::span<float>);
+
+template <ElementwiseKernel Kernel>
+void elementwise_step(const StepContext& context) {
+  Kernel(context.inputs[0].values(), context.output.values());
+}
+
+/// An op that maps each element by itself; `Kernel` must allow its output to be its input.
+template <fixed_string Name, ElementwiseKernel Kernel>
+struct Elementwise {
+  static constexpr std::size_t inputs = 1;
+  static constexpr Shape takes(std::size_t) { return Shape::any(); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    return builder.step({.op = Name.view(),
+                         .run = &elementwise_step<Kernel>,
+                         .inputs = {wires[0]},
+                         .output = builder.shape(wires[0]),
+                         .in_place = true});
+  }
+};
+
+/// x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016, arXiv 1606.08415); BERT's.
+struct Gelu : Elementwise<"Gelu", &kernels::gelu> {};
+/// Its tanh approximation: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))); GPT-2's and T5's.
+struct GeluTanh : Elementwise<"GeluTanh", &kernels::gelu_tanh> {};
+/// max(x, 0)
+struct Relu : Elementwise<"Relu", &kernels::relu> {};
+/// x / (1 + exp(-x))
+struct Silu : Elementwise<"Silu", &kernels::silu> {};
+struct Tanh : Elementwise<"Tanh", &kernels::tanh> {};
+
+} // namespace tenon

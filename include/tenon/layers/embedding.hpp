@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Embedding<"name", Count, D>: rows of `name.weight` [count, d] chosen by I32 ids [batch, tokens].
+// AddPositions<"name", Count, D>: adds row t of `name.weight` to token t. AddEmbeddingRow<"name", Count, D, Row>: adds
+// one fixed row to every token (BERT's token type 0). All named as their tables are in a checkpoint.
+#pragma once
+
+#include <tenon/core/fixed_string.hpp>
+#include <tenon/core/text.hpp>
+#include <tenon/graph/op.hpp>
+#include <tenon/kernels/embedding.hpp>
+
+namespace tenon {
+
+inline void embedding_step(const StepContext& context) {
+  kernels::embedding(context.inputs[0].ids(), weight_matrix(context.weights[0]), context.output.matrix());
+}
+
+/// Throws `error{bad_argument}` in a forward pass for an id outside 0 ... Count - 1.
+template <fixed_string Name, std::int64_t Count, std::int64_t D>
+struct Embedding {
+  static constexpr std::size_t inputs = 1;
+  static constexpr Shape takes(std::size_t) { return Shape::of({batch_dim, tokens_dim}, DType::i32); }
+  static constexpr Shape gives(std::span<const Shape>) { return Shape::of({batch_dim, tokens_dim, fixed(D)}); }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    const std::size_t mark = builder.enter(Name.view());
+    const std::int32_t table = builder.weight("weight", {Count, D});
+    const WireId y = builder.step({.op = "Embedding",
+                                   .run = &embedding_step,
+                                   .inputs = {wires[0]},
+                                   .output = Shape::of({batch_dim, tokens_dim, fixed(D)}),
+                                   .weights = {table}});
+    builder.leave(mark);
+    return y;
+  }
+};
+
+/// params.integers[0]: the row for every token, or -1 for row t at token t.
+inline void add_rows_step(const StepContext& context) {
+  const WireView& x = context.inputs[0];
+  const kernels::WeightMatrix table = weight_matrix(context.weights[0]);
+  const std::int64_t tokens = x.extent(1);
+  const std::int64_t row = context.params.integers[0];
+  if (row < 0 && tokens > table.rows)
+    throw shape_error(ErrorCode::wrong_shape, concat("position embeddings: expected at most ", table.rows,
+                                                     " tokens, got ", tokens, "; split the input"));
+  for (std::int64_t i = 0; i < x.rows(); ++i)
+    kernels::add_embedding_row(x.const_matrix().row_span(i), table, row < 0 ? i % tokens : row,
+                               context.output.matrix().row_span(i));
+}
+
+/// The shared part of the two ops that add a table's rows.
+template <fixed_string Name, std::int64_t Count, std::int64_t D, std::int64_t Row>
+struct AddRows {
+  static constexpr std::size_t inputs = 1;
+  static constexpr Shape takes(std::size_t) { return Shape::of({batch_dim, tokens_dim, fixed(D)}); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    const std::size_t mark = builder.enter(Name.view());
+    const std::int32_t table = builder.weight("weight", {Count, D});
+    const WireId y = builder.step({.op = Row < 0 ? "AddPositions" : "AddEmbeddingRow",
+                                   .run = &add_rows_step,
+                                   .inputs = {wires[0]},
+                                   .output = builder.shape(wires[0]),
+                                   .weights = {table},
+                                   .params = {.integers = {Row}},
+                                   .in_place = true});
+    builder.leave(mark);
+    return y;
+  }
+};
+
+/// Learned absolute positions. Throws `shape_error` in a forward pass with more than `Count` tokens.
+template <fixed_string Name, std::int64_t Count, std::int64_t D>
+struct AddPositions : AddRows<Name, Count, D, -1> {};
+
+template <fixed_string Name, std::int64_t Count, std::int64_t D, std::int64_t Row = 0>
+struct AddEmbeddingRow : AddRows<Name, Count, D, Row> {
+  static_assert(Row >= 0 && Row < Count, "tenon::AddEmbeddingRow: the row lies outside the table");
+};
+
+} // namespace tenon

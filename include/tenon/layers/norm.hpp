@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// LayerNorm<"name", D>: (x - mean) / sqrt(var + eps) * weight + bias over the last dimension (Ba et al. 2016,
+// arXiv 1607.06450). AddNorm<"name", D>: the same of the sum of two wires, in one pass. L2Normalize: x / max(|x|, 1e-12).
+#pragma once
+
+#include <tenon/core/fixed_string.hpp>
+#include <tenon/graph/op.hpp>
+#include <tenon/kernels/norm.hpp>
+
+namespace tenon {
+
+/// What keeps a variance from being zero; PyTorch's default is 1e-5, BERT's 1e-12.
+struct Epsilon {
+  float value = 1e-5f;
+};
+
+inline void layer_norm_step(const StepContext& context) {
+  kernels::layer_norm(context.inputs[0].const_matrix(), weight_vector(context.weights[0]),
+                      weight_vector(context.weights[1]), context.params.reals[0], context.output.matrix());
+}
+
+inline void add_norm_step(const StepContext& context) {
+  kernels::add_layer_norm(context.inputs[0].const_matrix(), context.inputs[1].const_matrix(),
+                          weight_vector(context.weights[0]), weight_vector(context.weights[1]),
+                          context.params.reals[0], context.output.matrix());
+}
+
+template <fixed_string Name, std::int64_t D, Epsilon Eps = Epsilon{}>
+struct LayerNorm {
+  static constexpr std::size_t inputs = 1;
+  static constexpr Shape takes(std::size_t) { return Shape::rows_of(D); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    const std::size_t mark = builder.enter(Name.view());
+    const std::int32_t weight = builder.weight("weight", {D});
+    const std::int32_t bias = builder.weight("bias", {D});
+    const WireId y = builder.step({.op = "LayerNorm",
+                                   .run = &layer_norm_step,
+                                   .inputs = {wires[0]},
+                                   .output = builder.shape(wires[0]),
+                                   .weights = {weight, bias},
+                                   .params = {.reals = {Eps.value}},
+                                   .in_place = true});
+    builder.leave(mark);
+    return y;
+  }
+};
+
+/// LayerNorm of the sum of its two inputs, as BERT's output blocks have it.
+template <fixed_string Name, std::int64_t D, Epsilon Eps = Epsilon{1e-12f}>
+struct AddNorm {
+  static constexpr std::size_t inputs = 2;
+  static constexpr bool same_inputs = true;
+  static constexpr Shape takes(std::size_t) { return Shape::rows_of(D); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    const std::size_t mark = builder.enter(Name.view());
+    const std::int32_t weight = builder.weight("weight", {D});
+    const std::int32_t bias = builder.weight("bias", {D});
+    const WireId y = builder.step({.op = "AddNorm",
+                                   .run = &add_norm_step,
+                                   .inputs = {wires[0], wires[1]},
+                                   .output = builder.shape(wires[0]),
+                                   .weights = {weight, bias},
+                                   .params = {.reals = {Eps.value}},
+                                   .in_place = true});
+    builder.leave(mark);
+    return y;
+  }
+};
+
+inline void l2_normalize_step(const StepContext& context) {
+  kernels::l2_normalize(context.inputs[0].const_matrix(), context.output.matrix());
+}
+
+/// Each row divided by its Euclidean length (at least 1e-12), as torch.nn.functional.normalize.
+struct L2Normalize {
+  static constexpr std::size_t inputs = 1;
+  static constexpr Shape takes(std::size_t) { return Shape::any(); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    return builder.step({.op = "L2Normalize",
+                         .run = &l2_normalize_step,
+                         .inputs = {wires[0]},
+                         .output = builder.shape(wires[0]),
+                         .in_place = true});
+  }
+};
+
+} // namespace tenon

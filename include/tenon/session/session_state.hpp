@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// A session below its type: the model it views, what is attached, its buffers, and the loop that runs a Program.
+// A forward pass allocates nothing within the reserved dimensions. Not for two threads at once; two sessions over one
+// model are.
+#pragma once
+
+#include <tenon/core/fatal.hpp>
+#include <tenon/session/model.hpp>
+#include <tenon/session/slot_table.hpp>
+#include <tenon/session/workspace.hpp>
+
+#include <memory>
+
+namespace tenon {
+
+class SessionState {
+ public:
+  SessionState(const Program& program, std::shared_ptr<const ModelData> model, const Dims& dims)
+      : program_(program), model_(std::move(model)), slots_(program, model_->weights),
+        workspace_(program, model_->weights, *model_->ledger) {
+    model_->checkpoint.check_unchanged();
+    workspace_.reserve(dims);
+  }
+  ~SessionState() {
+    if (guards_ != 0) fatal("a Session ended while an adapter was attached to it; declare the guard after its session");
+  }
+  SessionState(const SessionState&) = delete;
+  SessionState& operator=(const SessionState&) = delete;
+
+  [[nodiscard]] const Program& program() const noexcept { return program_; }
+  [[nodiscard]] const ModelData& model() const noexcept { return *model_; }
+  [[nodiscard]] Ledger& ledger() const noexcept { return *model_->ledger; }
+  [[nodiscard]] SlotTable& slots() noexcept { return slots_; }
+  [[nodiscard]] const SlotTable& slots() const noexcept { return slots_; }
+  [[nodiscard]] Workspace& workspace() noexcept { return workspace_; }
+  [[nodiscard]] const Workspace& workspace() const noexcept { return workspace_; }
+
+  /// Counts every attach and release; what was computed under another value may be stale.
+  [[nodiscard]] std::uint64_t adapter_generation() const noexcept { return generation_; }
+  [[nodiscard]] std::int64_t guards() const noexcept { return guards_; }
+  void guard_begins() noexcept {
+    ++guards_;
+    ++generation_;
+  }
+  void guard_ends() noexcept {
+    --guards_;
+    ++generation_;
+  }
+
+  /// Computes the net on `inputs`. The outputs are then in the workspace, until the next run or reserve.
+  /// Throws `shape_error` for inputs the net does not take.
+  void run(std::span<const TensorView> inputs) {
+    const Dims dims = dims_of(inputs);
+    workspace_.plan(dims);
+    const std::span<WireView> wires = workspace_.wires();
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      wires[index(program_.inputs[i])].data = const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
+    slots_.refresh(workspace_.scratch());
+    run_steps(wires);
+  }
+
+  /// Output `i` of the last run.
+  [[nodiscard]] TensorView output(std::size_t i) noexcept {
+    const WireView& wire = workspace_.wires()[index(program_.outputs[i])];
+    return {wire.data, wire.dtype, std::span<const std::int64_t>(wire.extents.data(), static_cast<std::size_t>(wire.rank))};
+  }
+
+ private:
+  [[nodiscard]] static std::size_t index(std::int32_t i) noexcept { return static_cast<std::size_t>(i); }
+
+  /// The named dimensions that the inputs' shapes say; all must agree.
+  [[nodiscard]] Dims dims_of(std::span<const TensorView> inputs) const {
+    Dims dims{.batch = -1, .tokens = -1};
+    for (std::size_t i = 0; i < inputs.size(); ++i) unify(i, inputs[i], dims);
+    if (dims.batch < 0) dims.batch = 1;
+    if (dims.tokens < 0) dims.tokens = 1;
+    return dims;
+  }
+
+  /// Matches from the last dimension on; leading named dimensions may be left out and are then 1.
+  void unify(std::size_t i, const TensorView& input, Dims& dims) const {
+    const Wire& wire = program_.wires[index(program_.inputs[i])];
+    const auto refuse = [&](std::string_view why) {
+      std::string expected = "[";
+      for (int d = 0; d < wire.shape.rank; ++d) {
+        const Dim& dim = wire.shape.dims[d];
+        expected += concat(d == 0 ? "" : ", ", dim.axis == Axis::fixed ? std::to_string(dim.extent) : std::string(axis_name(dim.axis)));
+      }
+      throw shape_error(ErrorCode::wrong_shape,
+                        concat("input ", program_.text_of(wire.name), ": expected ", expected, "] ",
+                               dtype_name(wire.shape.dtype), ", got ", input.text(), why));
+    };
+    if (input.dtype != wire.shape.dtype || input.rank > wire.shape.rank) refuse("");
+    for (int d = 1; d <= wire.shape.rank; ++d) {
+      const Dim& dim = wire.shape.dims[wire.shape.rank - d];
+      const std::int64_t extent = d <= input.rank ? input.extent(input.rank - d) : 1;
+      if (dim.axis == Axis::fixed) {
+        if (extent != dim.extent) refuse("");
+        continue;
+      }
+      std::int64_t& value = dim.axis == Axis::batch ? dims.batch : dims.tokens;
+      if (value >= 0 && value != extent)
+        refuse(concat("; another input has ", axis_name(dim.axis), " = ", value));
+      value = extent;
+    }
+    if (input.size() == 0) refuse("; it has no elements");
+    if (!input.is_contiguous()) refuse("; its elements must be contiguous, make a copy");
+    if (reinterpret_cast<std::uintptr_t>(input.data) % static_cast<std::uintptr_t>(dtype_bytes(input.dtype)) != 0)
+      refuse("; its address must be a multiple of the element's size, make a copy");
+  }
+
+  /// Loops are walked in place: after each round the buffers of the carried wire and of the result change places.
+  void run_steps(std::span<WireView> wires) {
+    std::array<std::int64_t, max_loop_depth> round{};
+    std::array<std::int64_t, max_loop_depth + 1> copy{}; // copy[depth + 1]: the number of the copy that runs now
+    for (std::size_t at = 0; at < program_.steps.size(); ++at) {
+      const Step& step = program_.steps[at];
+      if (step.kind == StepKind::compute) {
+        run_step(step, wires, copy);
+        continue;
+      }
+      const Loop& loop = program_.loops[index(step.loop)];
+      std::int64_t& turn = round[index(loop.depth)];
+      if (step.kind == StepKind::loop_begin) {
+        turn = 0;
+      } else if (++turn < loop.count) {
+        std::swap(wires[index(loop.carry)].data, wires[index(loop.result)].data);
+        at = index(loop.begin);
+      } else if (loop.count % 2 == 0) {
+        std::swap(wires[index(loop.carry)].data, wires[index(loop.result)].data);
+        continue;
+      }
+      copy[index(loop.depth) + 1] = copy[index(loop.depth)] * loop.count + turn;
+    }
+  }
+
+  void run_step(const Step& step, std::span<const WireView> wires, std::span<const std::int64_t> copy) {
+    const std::int64_t here =
+        step.loop == none ? 0 : copy[index(program_.loops[index(step.loop)].depth) + 1];
+    std::array<WireView, max_step_inputs> inputs;
+    std::array<WireView, max_step_temporaries> temporaries;
+    std::array<TensorView, max_step_weights> weights;
+    std::size_t input_count = 0;
+    std::size_t temporary_count = 0;
+    for (; input_count < inputs.size() && step.inputs[input_count] != none; ++input_count)
+      inputs[input_count] = wires[index(step.inputs[input_count])];
+    for (; temporary_count < temporaries.size() && step.temporaries[temporary_count] != none; ++temporary_count)
+      temporaries[temporary_count] = wires[index(step.temporaries[temporary_count])];
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      if (step.weights[i] != none)
+        weights[i] = model_->weights[index(program_.weights[index(step.weights[i])].base) + static_cast<std::size_t>(here)];
+    step.run({.inputs = {inputs.data(), input_count},
+              .output = wires[index(step.output)],
+              .temporaries = {temporaries.data(), temporary_count},
+              .weights = weights,
+              .slot = step.slot == none ? nullptr
+                                        : &slots_.active(program_.slots[index(step.slot)].base + static_cast<std::int32_t>(here)),
+              .params = step.params,
+              .scratch = workspace_.scratch()});
+  }
+
+  const Program& program_;
+  std::shared_ptr<const ModelData> model_;
+  SlotTable slots_;
+  Workspace workspace_;
+  std::uint64_t generation_ = 0;
+  std::int64_t guards_ = 0;
+};
+
+} // namespace tenon

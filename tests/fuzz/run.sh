@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# run.sh SECONDS BUILD_DIR: builds the fuzzers in BUILD_DIR and runs each for SECONDS, from its seeds in
+# corpus/. What they find new stays in BUILD_DIR; a crash leaves its input there and fails the script.
+set -euo pipefail
+if (($# != 2)); then
+  echo "usage: run.sh SECONDS BUILD_DIR" >&2
+  exit 2
+fi
+seconds=$1
+mkdir -p "$2"
+build=$(cd "$2" && pwd)
+cd "$(dirname "$0")"
+
+for target in json safetensors; do
+  "${FUZZ_CXX:-clang++-19}" -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+    -I ../../include -o "$build/${target}_fuzz" "${target}_fuzz.cpp"
+  mkdir -p "$build/$target"
+  "$build/${target}_fuzz" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    -dict="$target.dict" -artifact_prefix="$build/${target}-" "$build/$target" "corpus/$target"
+done

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds and runs all tests (preset `release`); the last lines are ctest's summary. On Debian it first installs
+# what is missing; TENON_NO_INSTALL=1 makes it list that instead and leave with 3.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source cmake/debian_packages.sh
+
+need_packages "compiler and build tools" g++ cmake ninja-build
+need_packages "matrix products" libeigen3-dev
+need_packages "test framework" doctest-dev
+need_packages "second compiler: error messages, instantiation counts" clang-19
+install_packages
+
+cmake --preset release -DTENON_BUILD_TESTS=ON -DTENON_BUILD_EXAMPLES=ON -DTENON_BUILD_BENCHMARKS=ON
+cmake --build --preset release -j "$(nproc)" --target tenon_tests tenon_examples
+ctest --preset release -j "$(nproc)" "$@"

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# check_headers.sh [header...]: each header, alone, with g++ and clang 19, all warnings as errors, two at a
+# time. A header over an optional library (CUDA, MPI, xtensor ...) is skipped, and named, where that is absent.
+set -euo pipefail
+cd "$(dirname "$0")/../../include"
+
+check() {
+  local header=$1 compiler message third_party
+  local flags=(-std=c++20 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -I . -x c++ -fsyntax-only
+    -isystem "${EIGEN_INCLUDE_DIR:-/usr/include/eigen3}")
+  for third_party in $(sed -nE 's|^ *# *include <((cuda\|cublas\|thrust\|xtensor\|mpi\|nccl\|dnnl\|oneapi)[^>]*)>.*|\1|p' "$header"); do
+    if ! echo "#include <$third_party>" | g++ "${flags[@]}" - 2>/dev/null; then
+      echo "skipped: $header (no <$third_party>)"
+      return
+    fi
+  done
+  for compiler in g++ clang++-19; do
+    if ! message=$(echo "#include <$header>" | "$compiler" "${flags[@]}" - 2>&1); then
+      printf '%s does not compile alone with %s:\n%s\n' "$header" "$compiler" "$message"
+      return 1
+    fi
+  done
+}
+export -f check
+
+headers=("$@")
+((${#headers[@]} > 0)) || mapfile -t headers < <(find tenon -name '*.hpp' | sort)
+printf '%s\0' "${headers[@]}" | xargs -0 -P 2 -I {} bash -c 'check "$1"' _ {}
+echo "${#headers[@]} headers stand alone"
