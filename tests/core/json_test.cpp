@@ -198,3 +198,10 @@ TEST_CASE("Quoting a string and reading it gives it back") {
   all += "\u00e9\u20ac\U0001F600";
   CHECK(text_of(tenon::json_quote(all)) == all);
 }
+
+TEST_CASE("A key that a large object has twice is refused too") {
+  std::string text = "{";
+  for (int i = 0; i < 100; ++i) text += tenon::concat("\"k", i, "\":0,");
+  CHECK(refusal(text + "\"k100\":0}").empty());
+  CHECK(refusal(text + "\"k7\":0}") == "JSON: byte 791: expected each key once, got \"k7\" again");
+}

@@ -128,12 +128,19 @@ class JsonParser {
     refuse_repeated_keys(out.members, key_bytes);
   }
 
-  // Once for each object, when its members no longer move: O(n log n), for a header may have 10^6 of them.
+  // Once for each object, when its members no longer move. A header may have 10^6 of them: not each with
+  // each.
   void refuse_repeated_keys(const std::vector<JsonMember>& members,
                             const std::vector<std::size_t>& key_bytes) const {
     std::set<std::string_view> seen;
+    const auto is_repeated = [&](std::size_t i) {
+      if (members.size() > 8) return !seen.insert(members[i].key).second;
+      for (std::size_t j = 0; j < i; ++j)
+        if (members[j].key == members[i].key) return true;
+      return false;
+    };
     for (std::size_t i = 0; i < members.size(); ++i)
-      if (!seen.insert(members[i].key).second)
+      if (is_repeated(i))
         fail_at(key_bytes[i], "each key once", concat(json_quote(members[i].key), " again"));
   }
 
@@ -160,6 +167,7 @@ class JsonParser {
 
   void read_string(std::string& out) {
     ++at_;
+    read_plain(out);
     while (!skip('"')) {
       if (at_ >= text_.size()) fail("'\"' at the end of a string");
       if (skip('\\')) {
@@ -172,6 +180,13 @@ class JsonParser {
       out.append(text_, at_, length);
       at_ += length;
     }
+  }
+  // Most strings are names in ASCII: one append.
+  void read_plain(std::string& out) {
+    const std::size_t first = at_;
+    while (at_ < text_.size() && text_[at_] >= ' ' && text_[at_] <= '~' && !next_is('"') && !next_is('\\'))
+      ++at_;
+    out.assign(text_, first, at_ - first);
   }
 
   void read_escape(std::string& out) {

@@ -15,7 +15,7 @@
 
 namespace tenon {
 
-/// Up to N indices, the rest `none`. (An initializer_list member would dangle in constant evaluation.)
+/// Up to N indices, the rest `no_index`. (An initializer_list member would dangle in constant evaluation.)
 template <std::size_t N>
 struct IdList {
   std::array<std::int32_t, N> ids{};
@@ -24,7 +24,7 @@ struct IdList {
     requires(sizeof...(Given) <= N)
   // NOLINTNEXTLINE(google-explicit-constructor): `.inputs = {a, b}` must read as a list
   constexpr IdList(Given... given) {
-    ids.fill(none);
+    ids.fill(no_index);
     std::size_t n = 0;
     ((ids[n++] = given), ...);
   }
@@ -39,7 +39,7 @@ struct StepSpec {
   Shape output{};
   IdList<max_step_temporaries> temporaries{}; ///< from `temporary`
   IdList<max_step_weights> weights{};
-  std::int32_t slot = none;
+  std::int32_t slot = no_index;
   StepParams params{};
   bool in_place = false;
 };
@@ -77,7 +77,7 @@ class Builder {
   // --- wires
   // -------------------------------------------------------------------------------------------------
   [[nodiscard]] constexpr WireId input(const Shape& shape, std::string_view name) {
-    const WireId id = add_wire(shape, WireKind::input, none);
+    const WireId id = add_wire(shape, WireKind::input, no_index);
     name_wire(id, name);
     if (writes_) tables_.inputs[n_.inputs] = id;
     ++n_.inputs;
@@ -131,9 +131,9 @@ class Builder {
     n_.weight_count += copies();
     return static_cast<std::int32_t>(n_.weights++);
   }
-  /// A slot at the current path over `weight` [out, in]; `none` if it accepts no kind.
+  /// A slot at the current path over `weight` [out, in]; `no_index` if it accepts no kind.
   [[nodiscard]] constexpr std::int32_t slot(std::uint32_t kinds, std::int32_t weight) {
-    if (kinds == 0) return none;
+    if (kinds == 0) return no_index;
     const TextRef path = path_with({});
     if (writes_) {
       const WeightEntry& of = tables_.weights[weight];
@@ -175,8 +175,8 @@ class Builder {
     const WireId carry =
         step({.op = "Copy", .run = copy, .inputs = {initial}, .output = shape(initial), .in_place = true});
     Loop loop{.count = count, .parent = loop_, .begin = here(), .carry = carry};
-    loop.depth = loop_ == none ? 0 : loops_[at(loop_)].depth + 1;
-    loop.copies = count * (loop_ == none ? 1 : loops_[at(loop_)].copies);
+    loop.depth = loop_ == no_index ? 0 : loops_[at(loop_)].depth + 1;
+    loop.copies = count * (loop_ == no_index ? 1 : loops_[at(loop_)].copies);
     loops_.push_back(loop);
     loop_ = static_cast<std::int32_t>(n_.loops++);
     mark_loop(StepKind::loop_begin);
@@ -218,7 +218,7 @@ class Builder {
   [[nodiscard]] static constexpr std::int32_t later(std::int32_t a, std::int32_t b) { return a < b ? b : a; }
   [[nodiscard]] constexpr std::int32_t here() const { return static_cast<std::int32_t>(n_.steps); }
   [[nodiscard]] constexpr std::int32_t copies() const {
-    return loop_ == none ? 1 : static_cast<std::int32_t>(loops_[at(loop_)].copies);
+    return loop_ == no_index ? 1 : static_cast<std::int32_t>(loops_[at(loop_)].copies);
   }
 
   [[nodiscard]] constexpr WireId add_wire(const Shape& shape, WireKind kind, std::int32_t first) {
@@ -255,10 +255,10 @@ class Builder {
 
   /// A wire made before a loop and read inside it is read again by the next iteration.
   constexpr void use(WireId id, std::int32_t step) {
-    if (id == none) return;
+    if (id == no_index) return;
     Wire& wire = tables_.wires[id];
     wire.last = later(wire.last, step);
-    for (std::int32_t l = tables_.steps[step].loop; l != none; l = loops_[at(l)].parent)
+    for (std::int32_t l = tables_.steps[step].loop; l != no_index; l = loops_[at(l)].parent)
       if (wire.first < loops_[at(l)].begin) wire.last = later(wire.last, loops_[at(l)].end);
   }
 
@@ -279,7 +279,7 @@ class Builder {
   std::vector<Shape> shapes_{};
   std::vector<Loop> loops_{};
   std::vector<char> path_{};
-  std::int32_t loop_ = none;
+  std::int32_t loop_ = no_index;
 };
 
 } // namespace tenon

@@ -37,7 +37,7 @@ inline constexpr std::int64_t wire_alignment = 64;
     count = kept;
 
     const Step& step = program.steps[static_cast<std::size_t>(wire.first)];
-    if (step.in_place && step.output == id && step.inputs[0] != none) {
+    if (step.in_place && step.output == id && step.inputs[0] != no_index) {
       const WireId source = step.inputs[0];
       const Wire& from = wire_of(source);
       if (from.kind != WireKind::input && from.last == wire.first && buffer_bytes(from, dims) == bytes) {

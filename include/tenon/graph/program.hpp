@@ -15,7 +15,7 @@
 namespace tenon {
 
 using WireId = std::int32_t;
-inline constexpr std::int32_t none = -1;
+inline constexpr std::int32_t no_index = -1;
 
 /// Characters in the program's text. A path has one `loop_mark` for each loop around it, outermost first.
 struct TextRef {
@@ -34,12 +34,12 @@ struct Step {
   TextRef path{};
   StepFunction run = nullptr;
   ScratchFunction scratch = nullptr;
-  std::array<WireId, max_step_inputs> inputs{none, none, none, none};
-  WireId output = none;
-  std::array<WireId, max_step_temporaries> temporaries{none, none, none, none};
-  std::array<std::int32_t, max_step_weights> weights{none, none, none, none};
-  std::int32_t slot = none;
-  std::int32_t loop = none; ///< innermost loop around it; for loop_begin and loop_end the loop itself
+  std::array<WireId, max_step_inputs> inputs{no_index, no_index, no_index, no_index};
+  WireId output = no_index;
+  std::array<WireId, max_step_temporaries> temporaries{no_index, no_index, no_index, no_index};
+  std::array<std::int32_t, max_step_weights> weights{no_index, no_index, no_index, no_index};
+  std::int32_t slot = no_index;
+  std::int32_t loop = no_index; ///< innermost loop around it; for loop_begin and loop_end the loop itself
   StepParams params{};
 };
 
@@ -50,8 +50,8 @@ struct Wire {
   Shape shape{};
   WireKind kind = WireKind::internal;
   TextRef name{};
-  std::int32_t first = none;
-  std::int32_t last = none;
+  std::int32_t first = no_index;
+  std::int32_t last = no_index;
 };
 
 /// A tensor of the checkpoint; inside loops one entry stands for `copies` tensors, numbered `base ...`.
@@ -59,7 +59,7 @@ struct WeightEntry {
   TextRef path{};
   int rank = 0;
   std::array<std::int64_t, max_wire_rank> extents{};
-  std::int32_t loop = none;
+  std::int32_t loop = no_index;
   std::int32_t base = 0;
   std::int32_t copies = 1;
 
@@ -79,8 +79,8 @@ struct SlotEntry {
   std::int64_t out = 0;
   std::int64_t in = 0;
   std::uint32_t kinds = 0;
-  std::int32_t weight = none; ///< its WeightEntry
-  std::int32_t loop = none;
+  std::int32_t weight = no_index; ///< its WeightEntry
+  std::int32_t loop = no_index;
   std::int32_t base = 0;
   std::int32_t copies = 1;
 };
@@ -89,13 +89,13 @@ struct SlotEntry {
 /// places.
 struct Loop {
   std::int64_t count = 1;
-  std::int32_t parent = none;
+  std::int32_t parent = no_index;
   std::int32_t depth = 0;
   std::int32_t begin = 0;
   std::int32_t end = 0;
   std::int64_t copies = 1; ///< product of the counts from the outermost loop to this one
-  WireId carry = none;
-  WireId result = none;
+  WireId carry = no_index;
+  WireId result = no_index;
 };
 
 /// A program as spans; what it points at is constant and lives as long as the program does.
@@ -122,7 +122,7 @@ struct Program {
 [[nodiscard]] inline std::string expanded_path(const Program& program, TextRef path, std::int32_t loop,
                                                std::int64_t copy) {
   std::array<std::int64_t, max_loop_depth> index{};
-  for (std::int32_t l = loop; l != none; l = program.loops[static_cast<std::size_t>(l)].parent) {
+  for (std::int32_t l = loop; l != no_index; l = program.loops[static_cast<std::size_t>(l)].parent) {
     const Loop& at = program.loops[static_cast<std::size_t>(l)];
     index[static_cast<std::size_t>(at.depth)] = copy % at.count;
     copy /= at.count;

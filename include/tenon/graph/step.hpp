@@ -81,13 +81,13 @@ struct StepParams {
 
 /// All that a step's function gets. Spans are as long as the step declared; absent weights have no data.
 struct StepContext {
-  std::span<const WireView> inputs;
-  WireView output;
-  std::span<const WireView> temporaries;
-  std::span<const TensorView> weights;
+  std::span<const WireView> inputs{};
+  WireView output{};
+  std::span<const WireView> temporaries{};
+  std::span<const TensorView> weights{};
   const ActiveSlot* slot = nullptr; ///< null for a step without a slot
-  StepParams params;
-  kernels::Scratch scratch;
+  StepParams params{};
+  kernels::Scratch scratch{};
 };
 
 /// Computes the output. May throw `tenon::error` for values only a call can know (an id out of range).

@@ -30,8 +30,8 @@ inline constexpr std::int64_t gemm_stream_depth = 1536; ///< of k, streamed toge
   return std::min(gemm_depth * gemm_cols, n * k);
 }
 
-/// Scratch of `multiply_nt` and `multiply_nn` for c [m, n] and depth k. Grows with m, n and k; at most 704
-/// KiB.
+/// Scratch of `multiply_nt` and `multiply_nn` for c [m, n] and depth k, any dtype. Grows with each of them;
+/// at most 704 KiB.
 [[nodiscard]] constexpr std::int64_t multiply_scratch_bytes(std::int64_t m, std::int64_t n,
                                                             std::int64_t k) noexcept {
   const std::int64_t depth = std::min(k, gemm_depth);

@@ -2,12 +2,12 @@
 // W' = W + sum_i s_i B_i A_i, out of place, in one pass over W: a tile is decoded, every adapter is added to
 // it in float, and it is encoded once, so that the sum is rounded to the weight's type once whatever the
 // number of terms. The base is never written; undoing a merge is dropping `out`. Each element depends on the
-// base and the terms alone. Cost: 2 rows cols rank flops per term, one read of W and one write;
-// `merge_scratch_bytes`, a constant, whatever the shapes, ranks and number of terms. One thread.
+// base and the terms alone. Cost: 2 rows cols rank flops per term, one read of W and one write, 576 KiB of
+// scratch, whatever the shapes, the ranks and the number of terms. One thread.
 #pragma once
 
 #include <tenon/kernels/gemm.hpp>
-#include <tenon/kernels/low_rank.hpp>
+#include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/weights/convert.hpp>
@@ -21,18 +21,13 @@
 
 namespace tenon::kernels {
 
-#ifndef TR
-#define TR 96
-#define TC 384
-#endif
-inline constexpr std::int64_t merge_tile_rows = TR;
-inline constexpr std::int64_t merge_tile_cols = TC;
+inline constexpr std::int64_t merge_tile_rows = 128;
+inline constexpr std::int64_t merge_tile_cols = 256;
 inline constexpr std::int64_t merge_tile_rank = gemm_depth; ///< a longer rank is added in parts
 
-/// Scratch of `merge_low_rank`, for any base and terms.
+/// Scratch of `merge_low_rank`, for any base and terms: 576 KiB.
 inline constexpr std::int64_t merge_scratch_bytes =
-    scratch_sum({scratch_bytes<float>(merge_tile_rows * merge_tile_cols),
-                 scratch_bytes<float>(merge_tile_rows* merge_tile_rank),
+    scratch_sum({scratch_bytes<float>(merge_tile_rows * (merge_tile_cols + merge_tile_rank)),
                  multiply_scratch_bytes(merge_tile_rows, merge_tile_cols, merge_tile_rank)});
 
 /// tile += s B A for the rows from `row` on and the columns from `col` on.

@@ -14,20 +14,15 @@ namespace tenon {
 inline void attention_step(const StepContext& context) {
   const WireView& q = context.inputs[0];
   const std::span<const float> mask = context.inputs.size() > 3 ? context.inputs[3].values() : std::span<const float>{};
-  const kernels::AttentionShape shape{.batch = q.extent(0),
-                                      .tokens = q.extent(1),
-                                      .heads = context.params.integers[0],
-                                      .head_dim = q.width() / context.params.integers[0]};
-  kernels::attention(shape, q.const_matrix(), context.inputs[1].const_matrix(), context.inputs[2].const_matrix(), mask,
+  const kernels::AttentionShape shape{
+      .batch = q.extent(0), .queries = q.extent(1), .keys = q.extent(1), .heads = context.params.integers[0]};
+  kernels::attention(q.const_matrix(), context.inputs[1].const_matrix(), context.inputs[2].const_matrix(), mask, shape,
                      context.output.matrix(), context.scratch);
 }
 
 inline std::int64_t attention_step_scratch(const StepContext& context) {
   const WireView& q = context.inputs[0];
-  return kernels::attention_scratch_bytes({.batch = q.extent(0),
-                                           .tokens = q.extent(1),
-                                           .heads = context.params.integers[0],
-                                           .head_dim = q.width() / context.params.integers[0]});
+  return kernels::attention_scratch_bytes(q.extent(1), q.extent(1), q.width() / context.params.integers[0]);
 }
 
 /// `Options` are those of its three Linears.
@@ -49,7 +44,7 @@ struct SelfAttention {
     const WireId y = builder.step({.op = "Attention",
                                    .run = &attention_step,
                                    .scratch = &attention_step_scratch,
-                                   .inputs = {q, k, v, wires.size() > 1 ? wires[1] : none},
+                                   .inputs = {q, k, v, wires.size() > 1 ? wires[1] : no_index},
                                    .output = builder.shape(wires[0]),
                                    .params = {.integers = {Heads}}});
     builder.leave(mark);

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <tenon/graph/op.hpp>
-#include <tenon/kernels/activations.hpp>
+#include <tenon/kernels/elementwise.hpp>
 #include <tenon/kernels/softmax.hpp>
 
 namespace tenon {
@@ -28,7 +28,7 @@ struct Add {
 };
 
 inline void softmax_step(const StepContext& context) {
-  kernels::softmax_rows(context.inputs[0].const_matrix(), context.output.matrix());
+  kernels::softmax(context.inputs[0].const_matrix(), context.output.matrix());
 }
 
 /// exp(x - max) / sum over the last dimension.

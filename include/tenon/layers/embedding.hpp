@@ -7,6 +7,7 @@
 #include <tenon/core/fixed_string.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/graph/op.hpp>
+#include <tenon/kernels/add_rows.hpp>
 #include <tenon/kernels/embedding.hpp>
 
 namespace tenon {
@@ -44,7 +45,7 @@ inline void add_rows_step(const StepContext& context) {
     throw shape_error(ErrorCode::wrong_shape, concat("position embeddings: expected at most ", table.rows,
                                                      " tokens, got ", tokens, "; split the input"));
   for (std::int64_t i = 0; i < x.rows(); ++i)
-    kernels::add_embedding_row(x.const_matrix().row_span(i), table, row < 0 ? i % tokens : row,
+    kernels::add_table_row(x.const_matrix().row_span(i), table, row < 0 ? i % tokens : row,
                                context.output.matrix().row_span(i));
 }
 

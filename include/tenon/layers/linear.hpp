@@ -45,9 +45,9 @@ template <bool HasSlot>
 std::int64_t linear_step_scratch(const StepContext& context) {
   const WireView& x = context.inputs[0];
   const TensorView& w = context.weights[0];
-  const std::int64_t base = kernels::linear_scratch_bytes(x.rows(), w.extent(0), w.extent(1), w.dtype);
+  const std::int64_t base = kernels::linear_scratch_bytes(x.rows(), w.extent(0), w.extent(1));
   if constexpr (!HasSlot) return base;
-  const std::int64_t side = kernels::low_rank_scratch_bytes(x.rows(), w.extent(0), w.extent(1));
+  const std::int64_t side = kernels::low_rank_scratch_bytes(x.rows(), w.extent(0), w.extent(1), 64);
   return side > base ? side : base;
 }
 
@@ -62,7 +62,7 @@ struct Linear {
   /// The kinds its slot accepts, as bits: those of the option that is a slot, else LoRA.
   static constexpr std::uint32_t slot_kinds = [] {
     std::uint32_t kinds = Slot<Lora>::kinds;
-    const auto take = [&kinds]<class Option>() {
+    [[maybe_unused]] const auto take = [&kinds]<class Option>() {
       if constexpr (requires { Option::kinds; }) kinds = Option::kinds;
     };
     (take.template operator()<Options>(), ...);
@@ -76,7 +76,7 @@ struct Linear {
     constexpr bool has_slot = slot_kinds != 0;
     const std::size_t mark = builder.enter(Name.view());
     const std::int32_t weight = builder.weight("weight", {Out, In});
-    const std::int32_t bias = has_bias ? builder.weight("bias", {Out}) : none;
+    const std::int32_t bias = has_bias ? builder.weight("bias", {Out}) : no_index;
     const WireId y = builder.step({.op = "Linear",
                                    .run = &linear_step<has_slot>,
                                    .scratch = &linear_step_scratch<has_slot>,

@@ -11,7 +11,7 @@ namespace tenon {
 inline void mean_pool_step(const StepContext& context) {
   const WireView& x = context.inputs[0];
   const std::span<const float> mask = context.inputs.size() > 1 ? context.inputs[1].values() : std::span<const float>{};
-  kernels::mean_pool(x.const_matrix(), mask, x.extent(0), x.extent(1), context.output.matrix());
+  kernels::mean_pool(x.const_matrix(), mask, context.output.matrix());
 }
 
 template <std::int64_t D>
@@ -25,7 +25,7 @@ struct MeanPool {
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     return builder.step({.op = "MeanPool",
                          .run = &mean_pool_step,
-                         .inputs = {wires[0], wires.size() > 1 ? wires[1] : none},
+                         .inputs = {wires[0], wires.size() > 1 ? wires[1] : no_index},
                          .output = Shape::of({batch_dim, fixed(D)})});
   }
 };

@@ -136,24 +136,24 @@ class SessionState {
 
   void run_step(const Step& step, std::span<const WireView> wires, std::span<const std::int64_t> copy) {
     const std::int64_t here =
-        step.loop == none ? 0 : copy[index(program_.loops[index(step.loop)].depth) + 1];
+        step.loop == no_index ? 0 : copy[index(program_.loops[index(step.loop)].depth) + 1];
     std::array<WireView, max_step_inputs> inputs;
     std::array<WireView, max_step_temporaries> temporaries;
     std::array<TensorView, max_step_weights> weights;
     std::size_t input_count = 0;
     std::size_t temporary_count = 0;
-    for (; input_count < inputs.size() && step.inputs[input_count] != none; ++input_count)
+    for (; input_count < inputs.size() && step.inputs[input_count] != no_index; ++input_count)
       inputs[input_count] = wires[index(step.inputs[input_count])];
-    for (; temporary_count < temporaries.size() && step.temporaries[temporary_count] != none; ++temporary_count)
+    for (; temporary_count < temporaries.size() && step.temporaries[temporary_count] != no_index; ++temporary_count)
       temporaries[temporary_count] = wires[index(step.temporaries[temporary_count])];
     for (std::size_t i = 0; i < weights.size(); ++i)
-      if (step.weights[i] != none)
+      if (step.weights[i] != no_index)
         weights[i] = model_->weights[index(program_.weights[index(step.weights[i])].base) + static_cast<std::size_t>(here)];
     step.run({.inputs = {inputs.data(), input_count},
               .output = wires[index(step.output)],
               .temporaries = {temporaries.data(), temporary_count},
               .weights = weights,
-              .slot = step.slot == none ? nullptr
+              .slot = step.slot == no_index ? nullptr
                                         : &slots_.active(program_.slots[index(step.slot)].base + static_cast<std::int32_t>(here)),
               .params = step.params,
               .scratch = workspace_.scratch()});

@@ -64,13 +64,13 @@ class Workspace {
  private:
   /// The largest need of any step, or of a merge.
   [[nodiscard]] std::int64_t scratch_for(const Dims& dims) const {
-    std::int64_t most = kernels::merge_scratch_bytes();
+    std::int64_t most = kernels::merge_scratch_bytes;
     for (const Step& step : program_.steps) {
       if (step.scratch == nullptr) continue;
       const WireView input = extents_of(program_.wires[static_cast<std::size_t>(step.inputs[0])].shape, dims);
       StepContext context{.inputs = {&input, 1}, .params = step.params};
       context.output = extents_of(program_.wires[static_cast<std::size_t>(step.output)].shape, dims);
-      if (step.weights[0] == none) {
+      if (step.weights[0] == no_index) {
         most = std::max(most, step.scratch(context));
         continue;
       }

@@ -76,6 +76,9 @@ class SafetensorsFile {
     refuse_missing_tensor(path(), name, header_.entries);
   }
 
+  /// All bytes of the file, header included.
+  [[nodiscard]] std::span<const std::byte> contents() const noexcept { return file_.bytes(); }
+
   /// See `MappedFile::check_unchanged`.
   void check_unchanged() const { file_.check_unchanged(); }
 

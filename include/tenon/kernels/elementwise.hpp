@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Element-wise arithmetic on activations. Cost: memory traffic; no scratch. Any thread.
+#pragma once
+
+#include <tenon/kernels/lanes.hpp>
+
+#include <Eigen/Core>
+
+#include <algorithm>
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace tenon::kernels {
+
+/// y = a + b. y may be a or b.
+inline void add(std::span<const float> a, std::span<const float> b, std::span<float> y) {
+  assert(a.size() == b.size() && a.size() == y.size() && "add: one output per pair of inputs");
+  alignas(64) float other[lane_count] = {};
+  visit_lanes(a, 0.0f, [&](float* block, std::int64_t begin, std::int64_t count) {
+    std::copy_n(b.data() + begin, count, other);
+    Lanes v(block);
+    v += ConstLanes(other);
+    std::copy_n(static_cast<const float*>(block), count, y.data() + begin);
+  });
+}
+
+} // namespace tenon::kernels

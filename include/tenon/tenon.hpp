@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole of Tenon that needs nothing but Eigen: architectures as types, adapters, sessions, guards. Architectures of
+// real models are in <tenon/models/...>, included by name.
+#pragma once
+
+#include <tenon/adapters/adapter.hpp>
+#include <tenon/adapters/load.hpp>
+#include <tenon/core/units.hpp>
+#include <tenon/core/version.hpp>
+#include <tenon/graph/describe.hpp>
+#include <tenon/graph/graph.hpp>
+#include <tenon/graph/repeat.hpp>
+#include <tenon/graph/scope.hpp>
+#include <tenon/graph/sequential.hpp>
+#include <tenon/graph/tables.hpp>
+#include <tenon/layers/activations.hpp>
+#include <tenon/layers/attention.hpp>
+#include <tenon/layers/combine.hpp>
+#include <tenon/layers/embedding.hpp>
+#include <tenon/layers/linear.hpp>
+#include <tenon/layers/norm.hpp>
+#include <tenon/layers/pooling.hpp>
+#include <tenon/memory/ledger.hpp>
+#include <tenon/session/session.hpp>
+#include <tenon/weights/tensor.hpp>
