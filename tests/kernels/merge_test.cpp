@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <tenon/kernels/merge.hpp>
+
+#include <support/allocation_probe.hpp>
+#include <support/naive.hpp>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <limits>
+#include <span>
+#include <vector>
+
+using namespace tenon;
+using namespace tenon::kernels;
+using namespace tenon::test;
+
+namespace {
+
+std::vector<std::byte> merged(const StoredMatrix& base, std::span<const LowRankTerm> terms,
+                              std::size_t shift = 0) {
+  const auto size = static_cast<std::size_t>(base.view.rows * base.view.cols * dtype_bytes(base.view.dtype));
+  std::vector<std::byte> out(size + shift + 1, std::byte{0x5A});
+  const ExactScratch room(merge_scratch_bytes);
+  merge_low_rank(base.view, terms, out.data() + shift, room.scratch());
+  CHECK(room.guard_untouched());
+  CHECK(out.back() == std::byte{0x5A});
+  return {out.begin() + static_cast<std::ptrdiff_t>(shift), out.end() - 1};
+}
+
+/// Half the distance between neighbours of `type` around `value`: the error of one rounding to nearest.
+double half_spacing(DType type, double value) {
+  const int digits = type == DType::f16 ? 11 : type == DType::bf16 ? 8 : 24;
+  const int least = type == DType::f16 ? -13 : -125;
+  int exponent = 0;
+  std::frexp(value, &exponent);
+  return std::ldexp(1.0, (exponent < least ? least : exponent) - digits - 1);
+}
+
+/// The largest error beyond one rounding to the base's type, in units of 2^-24 * magnitude.
+double merge_error(const StoredMatrix& base, std::span<const Factors> factors,
+                   std::span<const std::byte> got) {
+  Twin twin(base.view.rows, base.view.cols);
+  twin.add_all(base);
+  for (const Factors& f : factors)
+    twin.add_product(static_cast<double>(f.term.scale), f.a.view.rows, f.b, f.a);
+  double worst = 0;
+  for (std::int64_t i = 0; i < twin.rows * twin.cols; ++i) {
+    float value = std::numeric_limits<float>::quiet_NaN();
+    decode(base.view.dtype, got.data() + i * dtype_bytes(base.view.dtype), 1, &value);
+    const double exact = twin.value[static_cast<std::size_t>(i)];
+    const double unit = float_unit * twin.magnitude[static_cast<std::size_t>(i)];
+    const double larger = std::max(std::abs(exact), std::abs(static_cast<double>(value)));
+    const double error = std::abs(static_cast<double>(value) - exact) - half_spacing(base.view.dtype, larger);
+    if (!(error <= worst * unit)) worst = error / unit;
+  }
+  return worst;
+}
+
+} // namespace
+
+TEST_CASE("A merge agrees with float64 and rounds once for all sizes and dtypes and ranks") {
+  for (const DType type : weight_dtypes)
+    for (const std::int64_t rows : {std::int64_t{1}, std::int64_t{13}, merge_tile_rows, merge_tile_rows + 1})
+      for (const std::int64_t cols : {std::int64_t{1}, std::int64_t{31}, merge_tile_cols + 1})
+        for (const std::int64_t rank : {std::int64_t{1}, std::int64_t{7}, merge_tile_rank + 1}) {
+          const StoredMatrix base(rows, cols, type, 1, {.padding = 3});
+          const Factors f(rows, cols, rank, type, 0.375f, 2, {.padding = 1});
+          INFO(dtype_name(type), " ", rows, " ", cols, " ", rank);
+          CHECK(merge_error(base, {&f, 1}, merged(base, {&f.term, 1})) <= static_cast<double>(rank + 4));
+        }
+}
+
+TEST_CASE("Several adapters of other dtypes are merged with one rounding") {
+  std::vector<Factors> factors;
+  factors.emplace_back(40, 300, 8, DType::f32, 1e-3f, 10);
+  factors.emplace_back(40, 300, 3, DType::f16, -2.0f, 20);
+  factors.emplace_back(40, 300, 20, DType::bf16, 0.5f, 30);
+  std::vector<LowRankTerm> terms;
+  for (const Factors& f : factors) terms.push_back(f.term);
+  for (const DType type : weight_dtypes) {
+    const StoredMatrix base(40, 300, type, 1);
+    CHECK(merge_error(base, factors, merged(base, terms)) <= 8 + 3 + 20 + 8);
+  }
+}
+
+TEST_CASE("A merge of nothing is a copy of the bytes") {
+  for (const DType type : weight_dtypes) {
+    StoredMatrix base(11, 13, type, 1, {.shift = 2, .padding = 5});
+    std::memset(base.bytes.data(), 0xFF, 8); // NaNs keep their payload
+    const auto out = merged(base, {});
+    const auto row = static_cast<std::size_t>(13 * dtype_bytes(type));
+    for (std::int64_t i = 0; i < 11; ++i)
+      CHECK(std::memcmp(out.data() + static_cast<std::size_t>(i) * row, base.view.at(i, 0), row) == 0);
+  }
+}
+
+TEST_CASE("A merge leaves base and adapters as they are") {
+  const StoredMatrix base(150, 70, DType::bf16, 1);
+  const StoredMatrix before(150, 70, DType::bf16, 1);
+  const Factors f(150, 70, 16, DType::bf16, 1.0f, 2);
+  const Factors same(150, 70, 16, DType::bf16, 1.0f, 2);
+  static_cast<void>(merged(base, {&f.term, 1}));
+  CHECK(std::memcmp(base.view.data, before.view.data, 150 * 70 * 2) == 0);
+  CHECK(std::memcmp(f.a.view.data, same.a.view.data, 16 * 70 * 2) == 0);
+  CHECK(std::memcmp(f.b.view.data, same.b.view.data, 150 * 16 * 2) == 0);
+}
+
+TEST_CASE("The bits of a merge do not depend on addresses or on what the scratch held") {
+  for (const DType type : weight_dtypes) {
+    const Factors f(130, 270, 9, type, 0.7f, 2);
+    const Factors moved(130, 270, 9, type, 0.7f, 2, {.shift = 5, .padding = 2});
+    const auto plain = merged(StoredMatrix(130, 270, type, 1), {&f.term, 1});
+    CHECK(merged(StoredMatrix(130, 270, type, 1, {.shift = 4, .padding = 1}), {&moved.term, 1}, 3) == plain);
+
+    std::vector<std::byte> zeros(static_cast<std::size_t>(merge_scratch_bytes) + 63);
+    std::vector<std::byte> out(plain.size());
+    merge_low_rank(StoredMatrix(130, 270, type, 1).view, {&f.term, 1}, out.data(), Scratch(zeros));
+    CHECK(out == plain);
+  }
+}
+
+TEST_CASE("A merge allocates nothing and its scratch is one constant") {
+  static_assert(merge_scratch_bytes == 576 * 1024);
+  const StoredMatrix base(200, 300, DType::f16, 1);
+  const Factors f(200, 300, 300, DType::bf16, 1.0f, 2);
+  std::vector<std::byte> out(200 * 300 * 2);
+  const ExactScratch room(merge_scratch_bytes);
+  const AllocationProbe probe;
+  merge_low_rank(base.view, {&f.term, 1}, out.data(), room.scratch());
+  const auto taken = probe.count();
+  CHECK(taken == 0);
+}
