@@ -17,6 +17,10 @@ function(tenon_add_examples)
                COMMAND bash ${PROJECT_SOURCE_DIR}/tests/support/check_example.sh $<TARGET_FILE:${program}> ${source})
     endif()
   endforeach()
+  if(TARGET digits)
+    find_package(PNG REQUIRED) # it writes what it drew
+    target_link_libraries(digits PRIVATE PNG::PNG)
+  endif()
 endfunction()
 
 # benchmarks/<claim>.cpp -> benchmark_<claim>

@@ -99,9 +99,9 @@ struct FoldRun {{
 struct Fold {{
   char32_t from, to;
 }};
-/// To two or three characters; 0 stands for none.
+/// To two or three characters; third is 0 where there are two.
 struct LongFold {{
-  char32_t from, to[3];
+  char32_t from, first, second, third;
 }};
 
 // clang-format off

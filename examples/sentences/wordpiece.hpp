@@ -87,7 +87,7 @@ template <std::size_t N>
   const Fold* const fold = entry_before(folds, c, &Fold::from);
   if (fold != nullptr && fold->from == c) return {fold->to};
   const LongFold* const many = entry_before(long_folds, c, &LongFold::from);
-  if (many != nullptr && many->from == c) return {many->to[0], many->to[1], many->to[2]};
+  if (many != nullptr && many->from == c) return {many->first, many->second, many->third};
   return {c};
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The whole of Tenon that needs nothing but Eigen: architectures as types, adapters, sessions, guards. Architectures of
-// real models are in <tenon/models/...>, included by name.
+// The whole of Tenon that needs nothing but Eigen: architectures as types, adapters, sessions, guards.
+// Architectures of real models are in <tenon/models/...>, included by name.
 #pragma once
 
 #include <tenon/adapters/adapter.hpp>

@@ -45,7 +45,7 @@ TEST_CASE("A block that begins anywhere gives aligned takes") {
   alignas(64) std::array<std::byte, 64 + 63> bytes;
   for (std::size_t shift = 0; shift < 64; ++shift) {
     Scratch scratch{std::span(bytes).subspan(shift)};
-    const auto taken = scratch.take<float>(scratch.remaining() >= 127 ? 16 : 1);
+    const auto taken = scratch.take<float>(1);
     CHECK(reinterpret_cast<std::uintptr_t>(taken.data()) % 64 == 0);
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adapter<Net>: an adapter that was read for the net `Net`, and fits only sessions of that net: another is a compile
-// error. A handle with a weight of its own; copies and scaled copies share the file's mapping.
+// Adapter<Net>: an adapter that was read for the net `Net`, and fits only sessions of that net: another is a
+// compile error. A handle with a weight of its own; copies and scaled copies share the file's mapping.
 // Threads: immutable, may be shared.
 #pragma once
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// An adapter as it lies in memory: the mapping of its file and, for each slot it changes, views of A and B with their
-// scale. Nothing is copied. It is immutable once loaded; handles and guards share it.
+// An adapter as it lies in memory: the mapping of its file and, for each slot it changes, views of A and B
+// with their scale. Nothing is copied. It is immutable once loaded; handles and guards share it.
 #pragma once
 
 #include <tenon/adapters/report.hpp>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// load_adapter<Net>(path): maps a PEFT adapter and finds the slot for each of its tensors. The net's own names are the
-// table that is looked up; nothing is guessed from substrings. Everything that does not fit is found before anything is
-// attached and reported together. Cost: O(tensors log slots); the values stay in the mapping.
+// load_adapter<Net>(path): maps a PEFT adapter and finds the slot for each of its tensors. The net's own
+// names are the table that is looked up; nothing is guessed from substrings. Everything that does not fit is
+// found before anything is attached and reported together. Cost: O(tensors log slots); the values stay in the
+// mapping.
 #pragma once
 
 #include <tenon/adapters/adapter.hpp>
@@ -43,13 +44,15 @@ class AdapterReader {
 
   [[nodiscard]] std::shared_ptr<const AdapterData> read(const std::string& path, const LoadOptions& options) {
     Ledger& ledger = options.ledger != nullptr ? *options.ledger : process_ledger();
-    const std::string weights = file_kind(path) == FileKind::folder ? concat(path, "/adapter_model.safetensors") : path;
+    const std::string weights =
+        file_kind(path) == FileKind::folder ? concat(path, "/adapter_model.safetensors") : path;
     const std::string config_path = concat(folder_of(weights), "adapter_config.json");
     const MappedFile config_file(config_path, ledger, Category::adapter);
     const std::span<const std::byte> text = config_file.bytes();
     config_ = parse_peft_config({reinterpret_cast<const char*>(text.data()), text.size()}, config_path);
 
-    auto data = std::make_shared<AdapterData>(AdapterData{Checkpoint::open(weights, ledger, Category::adapter)});
+    auto data =
+        std::make_shared<AdapterData>(AdapterData{Checkpoint::open(weights, ledger, Category::adapter)});
     report_ = &data->report;
     report_->file = weights;
     report_->dialect = "PEFT";
@@ -70,9 +73,12 @@ class AdapterReader {
   /// Finds the slot that a tensor's module names.
   void sort_in(const CheckpointTensor& tensor) {
     const std::optional<AdapterKey> key = parse_peft_key(tensor.name);
-    if (!key) return add(FindingKind::unmatched_key, tensor.name, concat("expected a name that begins with ", peft_prefix));
+    if (!key)
+      return add(FindingKind::unmatched_key, tensor.name,
+                 concat("expected a name that begins with ", peft_prefix));
     if (key->part != AdapterPart::lora_a && key->part != AdapterPart::lora_b)
-      return add(FindingKind::refused_kind, tensor.name, concat(adapter_part_name(key->part), " is not supported"));
+      return add(FindingKind::refused_kind, tensor.name,
+                 concat(adapter_part_name(key->part), " is not supported"));
     const auto slot = slots_.find(key->module);
     if (slot == slots_.end()) return add(FindingKind::unmatched_key, tensor.name, nearest_slot(key->module));
     FoundPair& pair = pairs_[slot->second];
@@ -85,7 +91,8 @@ class AdapterReader {
   [[nodiscard]] std::string nearest_slot(std::string_view module) const {
     NearestName nearest(module);
     for (const auto& [path, index] : slots_) nearest.offer(path);
-    return concat("the net has no slot ", module, nearest.best().empty() ? "" : concat("; the nearest is ", nearest.best()));
+    return concat("the net has no slot ", module,
+                  nearest.best().empty() ? "" : concat("; the nearest is ", nearest.best()));
   }
 
   [[nodiscard]] const SlotEntry& entry_of(std::int32_t slot) const {
@@ -99,8 +106,8 @@ class AdapterReader {
     const std::string path = slot_path(program_, slot);
     if (pair.a == nullptr || pair.b == nullptr) {
       const CheckpointTensor& have = pair.a != nullptr ? *pair.a : *pair.b;
-      return add(FindingKind::incomplete, have.name, concat("its partner ", pair.a != nullptr ? "lora_B" : "lora_A",
-                                                            " is missing"));
+      return add(FindingKind::incomplete, have.name,
+                 concat("its partner ", pair.a != nullptr ? "lora_B" : "lora_A", " is missing"));
     }
     const std::size_t before = report_->findings.size();
     const SlotEntry& entry = entry_of(slot);
@@ -110,15 +117,19 @@ class AdapterReader {
     check_factor(*pair.a, {rank, entry.in}, "[rank, in]");
     check_factor(*pair.b, {entry.out, rank}, "[out, rank]");
     if (rank_ != any_rank && rank != rank_)
-      add(FindingKind::wrong_rank, pair.a->name, concat("expected rank ", rank_, " of the adapter's type, got ", rank));
+      add(FindingKind::wrong_rank, pair.a->name,
+          concat("expected rank ", rank_, " of the adapter's type, got ", rank));
     if (report_->findings.size() != before) return;
-    factors.push_back({slot, weight_matrix(pair.a->view), weight_matrix(pair.b->view), config_->scale_of(path)});
+    factors.push_back(
+        {slot, weight_matrix(pair.a->view), weight_matrix(pair.b->view), config_->scale_of(path)});
     report_->matched.push_back({path, rank, config_->scale_of(path)});
   }
 
-  void check_factor(const CheckpointTensor& tensor, std::array<std::int64_t, 2> expected, std::string_view dims) {
+  void check_factor(const CheckpointTensor& tensor, std::array<std::int64_t, 2> expected,
+                    std::string_view dims) {
     if (!is_weight_dtype(tensor.view.dtype))
-      add(FindingKind::wrong_dtype, tensor.name, concat("expected F32, F16 or BF16, got ", dtype_name(tensor.view.dtype)));
+      add(FindingKind::wrong_dtype, tensor.name,
+          concat("expected F32, F16 or BF16, got ", dtype_name(tensor.view.dtype)));
     if (!std::ranges::equal(tensor.view.shape(), expected))
       add(FindingKind::wrong_shape, tensor.name,
           concat("expected ", shape_text(expected), " ", dims, ", got ", shape_text(tensor.view.shape())));
@@ -132,8 +143,9 @@ class AdapterReader {
   AdapterReport* report_ = nullptr;
 };
 
-/// Reads the PEFT adapter at `path` (its folder, or its adapter_model.safetensors with adapter_config.json beside it)
-/// for `Net`. Throws `load_error`: an unreadable file, or, unless told to report only, a file that does not fit in full.
+/// Reads the PEFT adapter at `path` (its folder, or its adapter_model.safetensors with adapter_config.json
+/// beside it) for `Net`. Throws `load_error`: an unreadable file, or, unless told to report only, a file that
+/// does not fit in full.
 template <class Net, class Kind = Lora>
 [[nodiscard]] Adapter<Net, Kind> load_adapter(const std::string& path, const LoadOptions& options = {}) {
   return Adapter<Net, Kind>(AdapterReader(program_of<Net>(), Kind::rank).read(path, options));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What reading an adapter file for a net found: which slots it fits, and everything that does not fit, all of it at
-// once. Strict loading throws the same text; report-only loading leaves it to the caller.
+// What reading an adapter file for a net found: which slots it fits, and everything that does not fit, all of
+// it at once. Strict loading throws the same text; report-only loading leaves it to the caller.
 #pragma once
 
 #include <tenon/core/text.hpp>
@@ -13,19 +13,20 @@
 namespace tenon {
 
 enum class FindingKind : std::uint8_t {
-  unmatched_key,  ///< names no slot of the net
-  incomplete,     ///< A without B, or B without A
-  wrong_shape,    ///< A or B does not fit its slot, or their ranks differ
-  wrong_rank,     ///< the tensors' rank is not the configuration's, or not the adapter type's
-  wrong_dtype,    ///< neither F32, F16 nor BF16
-  refused_kind,   ///< the slot, or Tenon, does not take this kind of adapter
-  duplicate,      ///< two keys for one place
-  unsupported,    ///< a setting of the configuration that changes the result and is not supported
+  unmatched_key, ///< names no slot of the net
+  incomplete,    ///< A without B, or B without A
+  wrong_shape,   ///< A or B does not fit its slot, or their ranks differ
+  wrong_rank,    ///< the tensors' rank is not the configuration's, or not the adapter type's
+  wrong_dtype,   ///< neither F32, F16 nor BF16
+  refused_kind,  ///< the slot, or Tenon, does not take this kind of adapter
+  duplicate,     ///< two keys for one place
+  unsupported,   ///< a setting of the configuration that changes the result and is not supported
 };
 
 [[nodiscard]] constexpr std::string_view finding_name(FindingKind kind) noexcept {
-  constexpr std::string_view names[] = {"unmatched key", "incomplete pair", "wrong shape", "wrong rank",
-                                        "wrong dtype",   "refused kind",    "duplicate",   "unsupported setting"};
+  constexpr std::string_view names[] = {"unmatched key", "incomplete pair",    "wrong shape",
+                                        "wrong rank",    "wrong dtype",        "refused kind",
+                                        "duplicate",     "unsupported setting"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -52,8 +53,8 @@ struct AdapterReport {
 
   /// A line for the whole, then one for each finding.
   [[nodiscard]] std::string text() const {
-    std::string out = concat(file, ": ", dialect, " adapter, ", matched.size(), " slots matched, ", findings.size(),
-                             findings.size() == 1 ? " finding" : " findings");
+    std::string out = concat(file, ": ", dialect, " adapter, ", matched.size(), " slots matched, ",
+                             findings.size(), findings.size() == 1 ? " finding" : " findings");
     if (matched.empty()) out += "; not one slot of this net is named in the file";
     for (const Finding& finding : findings)
       out += concat("\n  ", finding_name(finding.kind), ": ", finding.key, ": ", finding.what);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// For the mistakes that a destructor meets and cannot throw: say it and stop, before memory is used that is gone.
+// For the mistakes that a destructor meets and cannot throw: say it and stop, before memory is used that is
+// gone.
 #pragma once
 
 #include <cstdio>

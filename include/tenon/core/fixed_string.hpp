@@ -10,7 +10,8 @@
 namespace tenon {
 
 /// A compile-time string of `N - 1` characters, deduced from a literal: `Linear<"query", 384, 384>`.
-template <std::size_t N> struct fixed_string {
+template <std::size_t N>
+struct fixed_string {
   char text[N]{};
 
   // NOLINTNEXTLINE(google-explicit-constructor): a literal must convert silently to be a template argument

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The regular expressions that PEFT configurations hold (keys of rank_pattern and alpha_pattern), in the part of
-// Python's `re` that such keys use: literals, `.`, classes, groups, alternation, `* + ? {m,n}`, `^ $`, `\d \w \s`.
-// Works on sets of positions instead of backtracking, so no key can make it hang. <regex> would cost every user 0.9 s of
-// compile time and follows another grammar.
+// The regular expressions that PEFT configurations hold (keys of rank_pattern and alpha_pattern), in the part
+// of Python's `re` that such keys use: literals, `.`, classes, groups, alternation, `* + ? {m,n}`, `^ $`, `\d
+// \w \s`. Works on sets of positions instead of backtracking, so no key can make it hang. <regex> would cost
+// every user 0.9 s of compile time and follows another grammar.
 #pragma once
 
 #include <tenon/core/error.hpp>
@@ -49,7 +49,8 @@ class Pattern {
     std::size_t most = 1;
   };
 
-  // --- reading a pattern -------------------------------------------------------------------------------------
+  // --- reading a pattern
+  // -------------------------------------------------------------------------------------
   [[noreturn]] void refuse(std::string_view what) const {
     throw error(ErrorCode::unsupported, concat("pattern '", text_, "': ", what, " at character ", at_,
                                                " is not supported; write the module names in full"));
@@ -79,23 +80,35 @@ class Pattern {
   [[nodiscard]] Piece parse_piece() {
     Piece piece;
     switch (const char c = next()) {
-      case '(':
-        piece.kind = PieceKind::group;
-        if (take('?') && !take(':')) refuse("a group that is not (...) or (?:...)");
-        if (++depth_ > 8) refuse("a group nested more than 8 deep");
-        piece.choices = parse_choices();
-        --depth_;
-        if (!take(')')) refuse("a group without its ')'");
-        break;
-      case '^': piece.kind = PieceKind::start; break;
-      case '$': piece.kind = PieceKind::end; break;
-      case '[': piece.characters = parse_class(); break;
-      case '.': piece.characters.set(); break;
-      case '\\': piece.characters = parse_escape(); break;
-      case '*':
-      case '+':
-      case '?': refuse("a quantifier with nothing before it");
-      default: piece.characters.set(static_cast<unsigned char>(c));
+    case '(':
+      piece.kind = PieceKind::group;
+      if (take('?') && !take(':')) refuse("a group that is not (...) or (?:...)");
+      if (++depth_ > 8) refuse("a group nested more than 8 deep");
+      piece.choices = parse_choices();
+      --depth_;
+      if (!take(')')) refuse("a group without its ')'");
+      break;
+    case '^':
+      piece.kind = PieceKind::start;
+      break;
+    case '$':
+      piece.kind = PieceKind::end;
+      break;
+    case '[':
+      piece.characters = parse_class();
+      break;
+    case '.':
+      piece.characters.set();
+      break;
+    case '\\':
+      piece.characters = parse_escape();
+      break;
+    case '*':
+    case '+':
+    case '?':
+      refuse("a quantifier with nothing before it");
+    default:
+      piece.characters.set(static_cast<unsigned char>(c));
     }
     parse_quantifier(piece);
     return piece;
@@ -117,7 +130,8 @@ class Pattern {
       return;
     }
     (void)take('?'); // lazy or greedy finds the same paths
-    if (!done() && (text_[at_] == '*' || text_[at_] == '+' || text_[at_] == '{')) refuse("a repeated quantifier");
+    if (!done() && (text_[at_] == '*' || text_[at_] == '+' || text_[at_] == '{'))
+      refuse("a repeated quantifier");
   }
 
   [[nodiscard]] std::size_t parse_number() {
@@ -137,23 +151,25 @@ class Pattern {
     std::bitset<256> set;
     const char c = next();
     switch (c) {
-      case 'd':
-      case 'D': set_range(set, '0', '9'); break;
-      case 'w':
-      case 'W':
-        set_range(set, '0', '9');
-        set_range(set, 'a', 'z');
-        set_range(set, 'A', 'Z');
-        set.set('_');
-        break;
-      case 's':
-      case 'S':
-        for (const char space : std::string_view(" \t\n\r\f\v")) set.set(static_cast<unsigned char>(space));
-        break;
-      default:
-        if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) refuse("this escape");
-        set.set(static_cast<unsigned char>(c));
-        return set;
+    case 'd':
+    case 'D':
+      set_range(set, '0', '9');
+      break;
+    case 'w':
+    case 'W':
+      set_range(set, '0', '9');
+      set_range(set, 'a', 'z');
+      set_range(set, 'A', 'Z');
+      set.set('_');
+      break;
+    case 's':
+    case 'S':
+      for (const char space : std::string_view(" \t\n\r\f\v")) set.set(static_cast<unsigned char>(space));
+      break;
+    default:
+      if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) refuse("this escape");
+      set.set(static_cast<unsigned char>(c));
+      return set;
     }
     return c == 'D' || c == 'W' || c == 'S' ? ~set : set;
   }
@@ -178,7 +194,8 @@ class Pattern {
     return inverted ? ~set : set;
   }
 
-  // --- matching: from the positions where a piece may begin to those where it may end ---------------------------
+  // --- matching: from the positions where a piece may begin to those where it may end
+  // ---------------------------
   [[nodiscard]] static Positions match_choices(const std::vector<Branch>& choices, std::string_view path,
                                                const Positions& starts) {
     Positions ends(starts.size(), false);
@@ -200,7 +217,8 @@ class Pattern {
     return ends;
   }
 
-  [[nodiscard]] static Positions match_once(const Piece& piece, std::string_view path, const Positions& starts) {
+  [[nodiscard]] static Positions match_once(const Piece& piece, std::string_view path,
+                                            const Positions& starts) {
     if (piece.kind == PieceKind::group) return match_choices(piece.choices, path, starts);
     Positions ends(starts.size(), false);
     if (piece.kind == PieceKind::start) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// PEFT's adapter_config.json: what decides an adapter's scale. Per module, rank r and alpha come from rank_pattern and
-// alpha_pattern (the first key in the file's order whose regular expression matches the end of the module's path), else
-// from r and lora_alpha. scale = alpha / r, or alpha / sqrt(r) for rsLoRA (Kalajdzievski 2023, arXiv 2312.03732).
+// PEFT's adapter_config.json: what decides an adapter's scale. Per module, rank r and alpha come from
+// rank_pattern and alpha_pattern (the first key in the file's order whose regular expression matches the end
+// of the module's path), else from r and lora_alpha. scale = alpha / r, or alpha / sqrt(r) for rsLoRA
+// (Kalajdzievski 2023, arXiv 2312.03732).
 #pragma once
 
 #include <tenon/core/json.hpp>
@@ -31,7 +32,9 @@ struct PeftConfig {
   /// Settings that are on and that Tenon does not do: "use_dora is true". A file with any is refused.
   std::vector<std::string> unsupported{};
 
-  [[nodiscard]] std::int64_t rank_of(std::string_view module) const { return first_match(ranks, module, rank); }
+  [[nodiscard]] std::int64_t rank_of(std::string_view module) const {
+    return first_match(ranks, module, rank);
+  }
   [[nodiscard]] double alpha_of(std::string_view module) const { return first_match(alphas, module, alpha); }
   [[nodiscard]] double scale_of(std::string_view module) const {
     const auto r = static_cast<double>(rank_of(module));
@@ -40,7 +43,8 @@ struct PeftConfig {
 
  private:
   template <class Value>
-  static Value first_match(const std::vector<ModulePattern<Value>>& patterns, std::string_view module, Value other) {
+  static Value first_match(const std::vector<ModulePattern<Value>>& patterns, std::string_view module,
+                           Value other) {
     for (const ModulePattern<Value>& candidate : patterns)
       if (candidate.pattern.matches_module(module)) return candidate.value;
     return other;
@@ -55,18 +59,20 @@ inline void find_unsupported(const JsonValue& root, std::vector<std::string>& ou
            (value.kind == JsonKind::array && value.items.empty()) ||
            (value.kind == JsonKind::object && value.members.empty());
   };
-  for (const std::string_view key :
-       {"use_dora", "lora_bias", "bias", "modules_to_save", "target_parameters", "trainable_token_indices",
-        "layer_replication", "megatron_config", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config"})
+  for (const std::string_view key : {"use_dora", "lora_bias", "bias", "modules_to_save", "target_parameters",
+                                     "trainable_token_indices", "layer_replication", "megatron_config",
+                                     "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config"})
     if (const JsonValue* value = root.find(key); value != nullptr && !is_plain(*value))
       out.push_back(concat(key, " is ", json_text(*value)));
 }
 
-/// Reads the text of an adapter_config.json. Throws `load_error{bad_file}` for what is not one, for a rank or alpha that
-/// is no positive (alpha: finite) number, and `error{unsupported}` for a pattern that cannot be read.
+/// Reads the text of an adapter_config.json. Throws `load_error{bad_file}` for what is not one, for a rank or
+/// alpha that is no positive (alpha: finite) number, and `error{unsupported}` for a pattern that cannot be
+/// read.
 [[nodiscard]] inline PeftConfig parse_peft_config(std::string_view text, const std::string& path) {
   const auto refuse = [&path](std::string_view key, std::string_view expected, const JsonValue& got) {
-    throw load_error(ErrorCode::bad_file, concat(path, ": ", key, ": expected ", expected, ", got ", json_text(got)),
+    throw load_error(ErrorCode::bad_file,
+                     concat(path, ": ", key, ": expected ", expected, ", got ", json_text(got)),
                      {.file = path, .key = std::string(key)});
   };
   const auto read_rank = [&](std::string_view key, const JsonValue& value) {

@@ -22,8 +22,8 @@ enum class AdapterPart : std::uint8_t {
 };
 
 [[nodiscard]] constexpr std::string_view adapter_part_name(AdapterPart part) noexcept {
-  constexpr std::string_view names[] = {"LoRA A",         "LoRA B",          "LoRA bias",
-                                        "DoRA magnitude", "embedding LoRA",  "a saved module"};
+  constexpr std::string_view names[] = {"LoRA A",         "LoRA B",         "LoRA bias",
+                                        "DoRA magnitude", "embedding LoRA", "a saved module"};
   return names[static_cast<std::size_t>(part)];
 }
 
@@ -50,7 +50,8 @@ inline constexpr std::array<PeftEnding, 7> peft_endings{{
     {".modules_to_save", "", AdapterPart::saved_module},
 }};
 
-/// Takes a key apart; nothing if it has not PEFT's prefix. A key with the prefix and no known ending is a saved module.
+/// Takes a key apart; nothing if it has not PEFT's prefix. A key with the prefix and no known ending is a
+/// saved module.
 [[nodiscard]] constexpr std::optional<AdapterKey> parse_peft_key(std::string_view key) noexcept {
   if (!key.starts_with(peft_prefix)) return std::nullopt;
   key.remove_prefix(peft_prefix.size());

@@ -83,7 +83,7 @@ class Builder {
     ++n_.inputs;
     return id;
   }
-  [[nodiscard]] constexpr const Shape& shape(WireId wire) const { return shapes_[at(wire)]; }
+  [[nodiscard]] constexpr Shape shape(WireId wire) const { return shapes_[at(wire)]; }
   /// For `describe`: what the graph calls this wire. The last, outermost name stays.
   constexpr void name_wire(WireId wire, std::string_view name) {
     const TextRef text = append_text(name);

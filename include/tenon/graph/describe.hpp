@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A graph type for people: describe<Net>() is a table of its steps, weights, slots and sizes, followed by a Mermaid
-// drawing of the program, loops as boxes, slots marked. Written from the Program, so it shows what will run.
+// A graph type for people: describe<Net>() is a table of its steps, weights, slots and sizes, followed by a
+// Mermaid drawing of the program, loops as boxes, slots marked. Written from the Program, so it shows what
+// will run.
 #pragma once
 
 #include <tenon/core/text.hpp>
@@ -34,7 +35,8 @@ class Describer {
       } else if (step.kind == StepKind::loop_end) {
         out += "end of repeat\n";
       } else {
-        row(out, step.op, program_.text_of(step.path), shape(wire(step.output).shape), weight_of(step), slot_of(step));
+        row(out, step.op, program_.text_of(step.path), shape(wire(step.output).shape), weight_of(step),
+            slot_of(step));
       }
     }
   }
@@ -42,7 +44,8 @@ class Describer {
   void mermaid(std::string& out) const {
     out += "flowchart TD\n";
     for (const WireId input : program_.inputs)
-      out += concat("  w", input, "([", program_.text_of(wire(input).name), " ", shape(wire(input).shape), "])\n");
+      out += concat("  w", input, "([", program_.text_of(wire(input).name), " ", shape(wire(input).shape),
+                    "])\n");
     for (std::size_t s = 0; s < program_.steps.size(); ++s) {
       const Step& step = program_.steps[s];
       if (step.kind == StepKind::loop_begin)
@@ -56,8 +59,8 @@ class Describer {
         if (input != no_index) out += concat("  w", input, " --> w", step.output, "\n");
     }
     for (std::size_t i = 0; i < program_.outputs.size(); ++i)
-      out += concat("  w", program_.outputs[i], " --> out", i, "([output ", shape(wire(program_.outputs[i]).shape),
-                    "])\n");
+      out += concat("  w", program_.outputs[i], " --> out", i, "([output ",
+                    shape(wire(program_.outputs[i]).shape), "])\n");
   }
 
  private:
@@ -66,12 +69,13 @@ class Describer {
     return program_.loops[static_cast<std::size_t>(step.loop)];
   }
   [[nodiscard]] std::string weight_of(const Step& step) const {
-    return step.weights[0] == no_index ? std::string()
-                                   : shape_text(program_.weights[static_cast<std::size_t>(step.weights[0])].shape());
+    return step.weights[0] == no_index
+               ? std::string()
+               : shape_text(program_.weights[static_cast<std::size_t>(step.weights[0])].shape());
   }
   [[nodiscard]] std::string slot_of(const Step& step) const {
     return step.slot == no_index ? std::string()
-                             : slot_kinds_text(program_.slots[static_cast<std::size_t>(step.slot)].kinds);
+                                 : slot_kinds_text(program_.slots[static_cast<std::size_t>(step.slot)].kinds);
   }
   static void row(std::string& out, std::string_view op, std::string_view path, std::string_view output,
                   std::string_view weight, std::string_view slot) {

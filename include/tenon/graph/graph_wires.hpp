@@ -84,15 +84,15 @@ template <class In, class Out, class... Lets>
 
 // --- mandates: one sentence each; `Wire` and `In` are printed by the compiler
 // --------------------------------------
-template <class LetOrInputs, NameText Wire, bool Bound>
+template <class LetOrInputs, fixed_string Wire, bool Bound>
 struct WireIsBoundBeforeUse {
   static_assert(Bound, "tenon::Graph: a wire is used before it is bound (or its name is misspelt)");
 };
-template <class LetOrInputs, NameText Wire, bool Once>
+template <class LetOrInputs, fixed_string Wire, bool Once>
 struct WireIsBoundOnce {
   static_assert(Once, "tenon::Graph: a wire is bound twice; give each Let a name of its own");
 };
-template <class LetOrInputs, NameText Wire, bool Used>
+template <class LetOrInputs, fixed_string Wire, bool Used>
 struct WireIsUsed {
   static_assert(Used, "tenon::Graph: a wire is bound but never used; remove it or name it in Outputs");
 };
@@ -100,7 +100,7 @@ template <class LetOrInputs, std::size_t Given, std::size_t Required>
 struct OpHasItsWires {
   static_assert(Given == Required, "tenon::Graph: a Let must give its op as many wires as the op reads");
 };
-template <class Outputs, NameText Wire, bool Bound>
+template <class Outputs, fixed_string Wire, bool Bound>
 struct OutputIsBound {
   static_assert(Bound, "tenon::Graph: Outputs names a wire that no Let binds");
 };
@@ -109,15 +109,15 @@ template <class Out, WireFaultAt Fault, class... Lets>
 [[nodiscard]] consteval auto wire_mandate() {
   using L = nth_type<Fault.let, Lets...>;
   if constexpr (Fault.kind == WireFault::used_before_bound)
-    return MandateName<WireIsBoundBeforeUse<L, Fault.wire, false>>{};
+    return MandateName<WireIsBoundBeforeUse<L, exact_name<Fault.wire>(), false>>{};
   else if constexpr (Fault.kind == WireFault::bound_twice)
-    return MandateName<WireIsBoundOnce<L, Fault.wire, false>>{};
+    return MandateName<WireIsBoundOnce<L, exact_name<Fault.wire>(), false>>{};
   else if constexpr (Fault.kind == WireFault::never_used)
-    return MandateName<WireIsUsed<L, Fault.wire, false>>{};
+    return MandateName<WireIsUsed<L, exact_name<Fault.wire>(), false>>{};
   else if constexpr (Fault.kind == WireFault::wrong_count)
     return MandateName<OpHasItsWires<L, Fault.given, required_inputs<typename L::op>()>>{};
   else if constexpr (Fault.kind == WireFault::output_unbound)
-    return MandateName<OutputIsBound<Out, Fault.wire, false>>{};
+    return MandateName<OutputIsBound<Out, exact_name<Fault.wire>(), false>>{};
   else
     return MandateName<NothingToMandate<WireFault>>{};
 }

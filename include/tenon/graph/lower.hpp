@@ -112,7 +112,7 @@ template <class Net>
   return {};
 }
 
-template <class Net, NameText Path, bool Unique>
+template <class Net, fixed_string Path, bool Unique>
 struct WeightNamesAreUnique {
   static_assert(Unique, "tenon: two weights of this net have one name; give each layer a name of its own");
 };
@@ -129,7 +129,7 @@ struct Lowered : IsGraphOp<Net> {
   static constexpr Program program = storage.view();
 
   static constexpr NameText shared_name = shared_weight_name(program);
-  static_assert(sizeof(WeightNamesAreUnique<Net, shared_name, shared_name.empty()>) > 0);
+  static_assert(sizeof(WeightNamesAreUnique<Net, exact_name<shared_name>(), shared_name.empty()>) > 0);
 };
 
 /// The program of `Net`, a constant.

@@ -4,6 +4,7 @@
 // first fault only.
 #pragma once
 
+#include <tenon/core/fixed_string.hpp>
 #include <tenon/graph/op.hpp>
 
 #include <cstddef>
@@ -22,7 +23,20 @@ struct NameText {
     for (std::size_t i = 0; i < name.size() && i + 1 < sizeof(text); ++i) text[i] = name[i];
   }
   [[nodiscard]] constexpr bool empty() const { return text[0] == '\0'; }
+  [[nodiscard]] constexpr std::size_t size() const {
+    std::size_t n = 0;
+    while (text[n] != '\0') ++n;
+    return n;
+  }
 };
+
+/// The name without its padding: clang prints an array of characters as text only if no zero stands in it.
+template <NameText Name>
+[[nodiscard]] consteval auto exact_name() {
+  char text[Name.size() + 1]{};
+  for (std::size_t i = 0; i < Name.size(); ++i) text[i] = Name.text[i];
+  return fixed_string<Name.size() + 1>(text);
+}
 
 /// The I-th type of a pack, without recursion.
 template <std::size_t I, class T>

@@ -16,6 +16,8 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <utility>
 
 namespace tenon::kernels {
 
@@ -120,23 +122,43 @@ void multiply_packed(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Scrat
   }
 }
 
+/// c[r] += alpha sum_k b[r][k] a[k] for neighbouring rows r of b. Each row's sum is one vector accumulator,
+/// added up across its lanes at the end, whatever the addresses and the rows beside it.
+template <std::size_t... R>
+void dot_rows(std::index_sequence<R...>, ConstMatrix b, const float* a, float alpha, float* c) {
+  using Packet = typename Eigen::internal::packet_traits<float>::type;
+  constexpr std::int64_t width = Eigen::internal::unpacket_traits<Packet>::size;
+  Packet sums[] = {(static_cast<void>(R), Eigen::internal::pset1<Packet>(0.0f))...};
+  std::int64_t k = 0;
+  for (; k + width <= b.cols; k += width) {
+    const Packet x = Eigen::internal::ploadu<Packet>(a + k);
+    ((sums[R] = Eigen::internal::pmadd(Eigen::internal::ploadu<Packet>(b.row(R) + k), x, sums[R])), ...);
+  }
+  float totals[] = {Eigen::internal::predux(sums[R])...};
+  for (; k < b.cols; ++k) ((totals[R] += b.row(R)[k] * a[k]), ...);
+  ((c[R] += alpha * totals[R]), ...);
+}
+
 /// A few rows of a: every tile of b is read once, and dotted with each row while it is in the cache.
 inline void multiply_streamed(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Scratch scratch) {
-  using MapB = Eigen::internal::const_blas_data_mapper<float, Eigen::Index, Eigen::RowMajor>;
-  using MapA = Eigen::internal::const_blas_data_mapper<float, Eigen::Index, Eigen::ColMajor>;
-  using Product = Eigen::internal::general_matrix_vector_product<Eigen::Index, float, MapB, Eigen::RowMajor,
-                                                                 false, float, MapA, false>;
+  constexpr std::int64_t group = 8; // rows of b: enough independent sums to fill a processor's multipliers
   const std::int64_t depth_step = even_part(a.cols, gemm_stream_depth, 8);
-  const std::int64_t col_step = gemm_depth * gemm_cols / depth_step / 8 * 8;
+  const std::int64_t col_step = gemm_depth * gemm_cols / depth_step / group * group;
   const auto decoded = scratch.take<float>(gemm_tile_floats(c.cols, a.cols));
   for (std::int64_t j = 0; j < c.cols; j += col_step) {
     const std::int64_t cols = std::min(col_step, c.cols - j);
     for (std::int64_t k = 0; k < a.cols; k += depth_step) {
       const std::int64_t depth = std::min(depth_step, a.cols - k);
       const ConstMatrix tile = float_tile(b.block(j, k, cols, depth), decoded);
-      for (std::int64_t i = 0; i < c.rows; ++i)
-        Product::run(cols, depth, MapB(tile.data, tile.stride), MapA(a.row(i) + k, 1), c.row(i) + j, 1,
-                     alpha);
+      for (std::int64_t i = 0; i < c.rows; ++i) {
+        std::int64_t r = 0;
+        for (; r + group <= cols; r += group)
+          dot_rows(std::make_index_sequence<group>(), tile.rows_from(r, group), a.row(i) + k, alpha,
+                   c.row(i) + j + r);
+        for (; r < cols; ++r)
+          dot_rows(std::make_index_sequence<1>(), tile.rows_from(r, 1), a.row(i) + k, alpha,
+                   c.row(i) + j + r);
+      }
     }
   }
 }

@@ -29,7 +29,8 @@ inline void softmax_row(std::span<const float> x, std::span<float> y) {
   visit_lanes(x, masked_score, [&](float* block, std::int64_t begin, std::int64_t count) {
     Lanes v(block);
     v -= largest;
-    v = (v < -87.0f).select(0.0f, v.exp()); // exp(-87) is about the least normal float
+    v = v.exp();
+    v -= v.min(std::numeric_limits<float>::min()); // Eigen's exp never gets down to 0
     std::fill(block + count, block + lane_count, 0.0f);
     sum += v.sum();
     std::copy_n(static_cast<const float*>(block), count, y.data() + begin);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Element-wise activations, named as in torch.nn: Gelu (exact, by erf), GeluTanh, Relu, Silu, Tanh. They take a wire of
-// any shape and may write over their input, so they cost no buffer where the input ends with them.
+// Element-wise activations, named as in torch.nn: Gelu (exact, by erf), GeluTanh, Relu, Silu, Tanh. They take
+// a wire of any shape and may write over their input, so they cost no buffer where the input ends with them.
 #pragma once
 
 #include <tenon/graph/op.hpp>

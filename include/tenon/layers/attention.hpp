@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// SelfAttention<"name", D, Heads>: softmax(q k^T / sqrt(D / Heads)) v per head (Vaswani et al. 2017, arXiv 1706.03762),
-// with projections `name.query`, `name.key`, `name.value` [d, d], each a Linear with a slot. Reads x [batch, tokens, d]
-// and, where given, a mask [batch, tokens] of ones (read) and zeros (ignore). The output projection is a layer of its
-// own, as in BERT. Works by tiles of query rows and never holds tokens x tokens.
+// SelfAttention<"name", D, Heads>: softmax(q k^T / sqrt(D / Heads)) v per head (Vaswani et al. 2017, arXiv
+// 1706.03762), with projections `name.query`, `name.key`, `name.value` [d, d], each a Linear with a slot.
+// Reads x [batch, tokens, d] and, where given, a mask [batch, tokens] of ones (read) and zeros (ignore). The
+// output projection is a layer of its own, as in BERT. Works by tiles of query rows and never holds tokens x
+// tokens.
 #pragma once
 
 #include <tenon/kernels/attention.hpp>
@@ -13,11 +14,12 @@ namespace tenon {
 /// params.integers[0]: heads. Inputs: q, k, v and, optionally, the mask.
 inline void attention_step(const StepContext& context) {
   const WireView& q = context.inputs[0];
-  const std::span<const float> mask = context.inputs.size() > 3 ? context.inputs[3].values() : std::span<const float>{};
+  const std::span<const float> mask =
+      context.inputs.size() > 3 ? context.inputs[3].values() : std::span<const float>{};
   const kernels::AttentionShape shape{
       .batch = q.extent(0), .queries = q.extent(1), .keys = q.extent(1), .heads = context.params.integers[0]};
-  kernels::attention(q.const_matrix(), context.inputs[1].const_matrix(), context.inputs[2].const_matrix(), mask, shape,
-                     context.output.matrix(), context.scratch);
+  kernels::attention(q.const_matrix(), context.inputs[1].const_matrix(), context.inputs[2].const_matrix(),
+                     mask, shape, context.output.matrix(), context.scratch);
 }
 
 inline std::int64_t attention_step_scratch(const StepContext& context) {

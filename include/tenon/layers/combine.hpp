@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ops without weights that join or reshape meaning: Add (two wires of one shape), Softmax (over the last dimension).
+// Ops without weights that join or reshape meaning: Add (two wires of one shape), Softmax (over the last
+// dimension).
 #pragma once
 
 #include <tenon/graph/op.hpp>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Embedding<"name", Count, D>: rows of `name.weight` [count, d] chosen by I32 ids [batch, tokens].
-// AddPositions<"name", Count, D>: adds row t of `name.weight` to token t. AddEmbeddingRow<"name", Count, D, Row>: adds
-// one fixed row to every token (BERT's token type 0). All named as their tables are in a checkpoint.
+// AddPositions<"name", Count, D>: adds row t of `name.weight` to token t. AddEmbeddingRow<"name", Count, D,
+// Row>: adds one fixed row to every token (BERT's token type 0). All named as their tables are in a
+// checkpoint.
 #pragma once
 
 #include <tenon/core/fixed_string.hpp>
@@ -21,7 +22,9 @@ template <fixed_string Name, std::int64_t Count, std::int64_t D>
 struct Embedding {
   static constexpr std::size_t inputs = 1;
   static constexpr Shape takes(std::size_t) { return Shape::of({batch_dim, tokens_dim}, DType::i32); }
-  static constexpr Shape gives(std::span<const Shape>) { return Shape::of({batch_dim, tokens_dim, fixed(D)}); }
+  static constexpr Shape gives(std::span<const Shape>) {
+    return Shape::of({batch_dim, tokens_dim, fixed(D)});
+  }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     const std::size_t mark = builder.enter(Name.view());
     const std::int32_t table = builder.weight("weight", {Count, D});
@@ -46,7 +49,7 @@ inline void add_rows_step(const StepContext& context) {
                                                      " tokens, got ", tokens, "; split the input"));
   for (std::int64_t i = 0; i < x.rows(); ++i)
     kernels::add_table_row(x.const_matrix().row_span(i), table, row < 0 ? i % tokens : row,
-                               context.output.matrix().row_span(i));
+                           context.output.matrix().row_span(i));
 }
 
 /// The shared part of the two ops that add a table's rows.

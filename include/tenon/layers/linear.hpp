@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear<"name", In, Out>: y = x W^T + b over the last dimension; weights `name.weight` [out, in] and `name.bias` [out],
-// named and shaped as torch.nn.Linear's. It carries a slot for LoRA unless told otherwise; a layer with `NoSlot` runs a
-// step that knows nothing of adapters.
+// Linear<"name", In, Out>: y = x W^T + b over the last dimension; weights `name.weight` [out, in] and
+// `name.bias` [out], named and shaped as torch.nn.Linear's. It carries a slot for LoRA unless told otherwise;
+// a layer with `NoSlot` runs a step that knows nothing of adapters.
 #pragma once
 
 #include <tenon/core/fixed_string.hpp>
@@ -47,7 +47,7 @@ std::int64_t linear_step_scratch(const StepContext& context) {
   const TensorView& w = context.weights[0];
   const std::int64_t base = kernels::linear_scratch_bytes(x.rows(), w.extent(0), w.extent(1));
   if constexpr (!HasSlot) return base;
-  const std::int64_t side = kernels::low_rank_scratch_bytes(x.rows(), w.extent(0), w.extent(1), 64);
+  const std::int64_t side = kernels::low_rank_scratch_bytes(x.rows(), w.extent(0), w.extent(1), kernels::low_rank_depth);
   return side > base ? side : base;
 }
 

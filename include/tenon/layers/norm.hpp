@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LayerNorm<"name", D>: (x - mean) / sqrt(var + eps) * weight + bias over the last dimension (Ba et al. 2016,
-// arXiv 1607.06450). AddNorm<"name", D>: the same of the sum of two wires, in one pass. L2Normalize: x / max(|x|, 1e-12).
+// arXiv 1607.06450). AddNorm<"name", D>: the same of the sum of two wires, in one pass. L2Normalize: x /
+// max(|x|, 1e-12).
 #pragma once
 
 #include <tenon/core/fixed_string.hpp>

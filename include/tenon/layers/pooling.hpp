@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// MeanPool: the mean of the tokens [batch, tokens, d] -> [batch, d]; with a mask [batch, tokens] only of those it marks
-// with one, as sentence-transformers pools.
+// MeanPool: the mean of the tokens [batch, tokens, d] -> [batch, d]; with a mask [batch, tokens] only of
+// those it marks with one, as sentence-transformers pools.
 #pragma once
 
 #include <tenon/graph/op.hpp>
@@ -10,7 +10,8 @@ namespace tenon {
 
 inline void mean_pool_step(const StepContext& context) {
   const WireView& x = context.inputs[0];
-  const std::span<const float> mask = context.inputs.size() > 1 ? context.inputs[1].values() : std::span<const float>{};
+  const std::span<const float> mask =
+      context.inputs.size() > 1 ? context.inputs[1].values() : std::span<const float>{};
   kernels::mean_pool(x.const_matrix(), mask, context.output.matrix());
 }
 

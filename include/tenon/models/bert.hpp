@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// BERT (Devlin et al. 2018, arXiv 1810.04805) and the sentence encoders built on it, as types, with the tensor names of
-// Hugging Face's BertModel checkpoints. Post-norm blocks, exact GELU, learned positions, layer-norm epsilon 1e-12; token
-// type 0 throughout. The pooler is not part of it: sentence encoders take the mean of the tokens.
+// BERT (Devlin et al. 2018, arXiv 1810.04805) and the sentence encoders built on it, as types, with the
+// tensor names of Hugging Face's BertModel checkpoints. Post-norm blocks, exact GELU, learned positions,
+// layer-norm epsilon 1e-12; token type 0 throughout. The pooler is not part of it: sentence encoders take the
+// mean of the tokens.
 #pragma once
 
 #include <tenon/graph/graph.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an attach will do, known before it begins: the adapters with their scales, the slots they change, and the bytes
-// by category that the guard will hold. Making a plan changes nothing; a Guard carries one out.
+// What an attach will do, known before it begins: the adapters with their scales, the slots they change, and
+// the bytes by category that the guard will hold. Making a plan changes nothing; a Guard carries one out.
 #pragma once
 
 #include <tenon/adapters/adapter_data.hpp>
@@ -16,7 +16,8 @@ namespace tenon {
 struct side_path {
   static constexpr bool is_merged = false;
 };
-/// The overlay holds W + s B A, written out of place in one pass: no cost per product, the changed weights' bytes.
+/// The overlay holds W + s B A, written out of place in one pass: no cost per product, the changed weights'
+/// bytes.
 struct merged {
   static constexpr bool is_merged = true;
 };
@@ -42,7 +43,9 @@ struct AttachPlan {
 [[nodiscard]] inline AttachPlan plan_attach(SessionState& session, bool is_merged,
                                             std::vector<std::shared_ptr<const AdapterData>> adapters,
                                             std::vector<double> weights) {
-  AttachPlan plan{.session = &session, .is_merged = is_merged, .adapters = std::move(adapters),
+  AttachPlan plan{.session = &session,
+                  .is_merged = is_merged,
+                  .adapters = std::move(adapters),
                   .weights = std::move(weights)};
   for (const auto& adapter : plan.adapters) {
     plan.term_count += std::ssize(adapter->factors);
@@ -51,7 +54,9 @@ struct AttachPlan {
   std::ranges::sort(plan.slots);
   plan.slots.erase(std::unique(plan.slots.begin(), plan.slots.end()), plan.slots.end());
 
-  constexpr auto size_of = []<class T>(std::int64_t count) { return count * static_cast<std::int64_t>(sizeof(T)); };
+  constexpr auto size_of = []<class T>(std::int64_t count) {
+    return count * static_cast<std::int64_t>(sizeof(T));
+  };
   if (!is_merged) {
     plan.bytes[Category::adapter] = size_of.template operator()<SideTerm>(plan.term_count);
     return plan;
@@ -61,8 +66,9 @@ struct AttachPlan {
     plan.gathered_count += static_cast<std::int64_t>(session.slots().merged_terms(slot));
     plan.bytes[Category::overlay] += AttachPlan::overlay_stride(session.slots().base(slot));
   }
-  plan.bytes[Category::adapter] = size_of.template operator()<OverlayNode>(std::ssize(plan.slots)) +
-                                  size_of.template operator()<kernels::LowRankTerm>(plan.term_count + plan.gathered_count);
+  plan.bytes[Category::adapter] =
+      size_of.template operator()<OverlayNode>(std::ssize(plan.slots)) +
+      size_of.template operator()<kernels::LowRankTerm>(plan.term_count + plan.gathered_count);
   return plan;
 }
 

@@ -24,8 +24,8 @@ inline constexpr WeightsDType any_dtype{};
 struct Config {
   /// What the checkpoint must hold; another type is refused at `open`.
   WeightsDType weights = any_dtype;
-  /// Bytes that the model's ledger may hold beside mapped base weights; negative: no limit. A model with a budget has a
-  /// ledger of its own.
+  /// Bytes that the model's ledger may hold beside mapped base weights; negative: no limit. A model with a
+  /// budget has a ledger of its own.
   std::int64_t budget = -1;
 };
 
@@ -34,7 +34,8 @@ template <Config C>
 struct ConfigMandates {
   static_assert(C.weights.any || is_weight_dtype(C.weights.dtype),
                 "tenon::Config: weights must be f32, f16, bf16 or any_dtype");
-  static_assert(C.budget != 0, "tenon::Config: a budget of 0 bytes lets no session begin; leave it out for no limit");
+  static_assert(C.budget != 0,
+                "tenon::Config: a budget of 0 bytes lets no session begin; leave it out for no limit");
 };
 
 } // namespace tenon

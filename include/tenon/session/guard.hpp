@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The guard: while it lives, its adapters are attached; when it ends, or is released, each of its slots computes again
-// with what it had before, bit for bit, because the base was never written. Guards may nest and end in any order.
-// Making one does all the work and may throw, and then nothing has changed. Ending one cannot fail, allocates nothing
-// and costs a few instructions a slot.
+// The guard: while it lives, its adapters are attached; when it ends, or is released, each of its slots
+// computes again with what it had before, bit for bit, because the base was never written. Guards may nest
+// and end in any order. Making one does all the work and may throw, and then nothing has changed. Ending one
+// cannot fail, allocates nothing and costs a few instructions a slot.
 #pragma once
 
 #include <tenon/memory/buffer.hpp>
@@ -12,12 +12,12 @@
 
 namespace tenon {
 
-/// Immovable: a moved guard would have no right place to end. Made by `Session::attach`; where it is only sometimes
-/// wanted, `std::optional<Guard> guard; guard.emplace(session.plan(tone));`.
+/// Immovable: a moved guard would have no right place to end. Made by `Session::attach`; where it is only
+/// sometimes wanted, `std::optional<Guard> guard; guard.emplace(session.plan(tone));`.
 class [[nodiscard]] Guard {
  public:
-  /// Throws `budget_error` before anything is taken if the plan's bytes do not fit, `error{out_of_memory}`, and
-  /// `error{io}` if a file changed since it was mapped. Strong guarantee.
+  /// Throws `budget_error` before anything is taken if the plan's bytes do not fit, `error{out_of_memory}`,
+  /// and `error{io}` if a file changed since it was mapped. Strong guarantee.
   explicit Guard(AttachPlan plan) : plan_(std::move(plan)) {
     SessionState& session = *plan_.session;
     const char* const operation = plan_.is_merged ? "attach (merged)" : "attach (side path)";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Model<Net>: a checkpoint opened as a net. open<Net>(path) maps the file and checks every name, shape and dtype that
-// the net asks for, reporting all faults together. Weights are views of the mapping; they are never written.
-// Threads: immutable, may be shared; a copy of a Model is another handle to the same mapping.
+// Model<Net>: a checkpoint opened as a net. open<Net>(path) maps the file and checks every name, shape and
+// dtype that the net asks for, reporting all faults together. Weights are views of the mapping; they are
+// never written. Threads: immutable, may be shared; a copy of a Model is another handle to the same mapping.
 #pragma once
 
 #include <tenon/core/nearest.hpp>
@@ -31,9 +31,10 @@ struct ModelData {
   std::vector<std::string_view> unused_names{}; ///< tensors of the checkpoint that the net does not name
 };
 
-/// Finds the program's weights in the checkpoint. Throws one `load_error` that lists every weight which is missing, has
-/// another shape, or an element type that `wanted` (or computing at all) does not allow.
-inline void bind_weights(const Program& program, std::string_view prefix, WeightsDType wanted, ModelData& model) {
+/// Finds the program's weights in the checkpoint. Throws one `load_error` that lists every weight which is
+/// missing, has another shape, or an element type that `wanted` (or computing at all) does not allow.
+inline void bind_weights(const Program& program, std::string_view prefix, WeightsDType wanted,
+                         ModelData& model) {
   const Checkpoint& checkpoint = model.checkpoint;
   std::vector<bool> used(checkpoint.tensors().size(), false);
   model.weights.resize(static_cast<std::size_t>(program.weight_count));
@@ -51,8 +52,9 @@ inline void bind_weights(const Program& program, std::string_view prefix, Weight
       if (tensor == nullptr) {
         NearestName nearest(name);
         for (const CheckpointTensor& other : checkpoint.tensors()) nearest.offer(other.name);
-        fault(ErrorCode::missing_key, name, concat("expected ", shape_text(entry.shape()), ", found no such tensor",
-                                                   nearest.best().empty() ? "" : concat("; the nearest is ", nearest.best())));
+        fault(ErrorCode::missing_key, name,
+              concat("expected ", shape_text(entry.shape()), ", found no such tensor",
+                     nearest.best().empty() ? "" : concat("; the nearest is ", nearest.best())));
         continue;
       }
       used[static_cast<std::size_t>(tensor - checkpoint.tensors().data())] = true;
@@ -61,26 +63,31 @@ inline void bind_weights(const Program& program, std::string_view prefix, Weight
         fault(ErrorCode::wrong_shape, name,
               concat("expected ", shape_text(entry.shape()), ", got ", tensor->view.text()));
       else if (!is_weight_dtype(dtype) || (!wanted.any && dtype != wanted.dtype))
-        fault(ErrorCode::wrong_dtype, name, concat("expected ", wanted.any ? "F32, F16 or BF16" : dtype_name(wanted.dtype),
-                                                   ", got ", dtype_name(dtype)));
+        fault(ErrorCode::wrong_dtype, name,
+              concat("expected ", wanted.any ? "F32, F16 or BF16" : dtype_name(wanted.dtype), ", got ",
+                     dtype_name(dtype)));
       model.weights[static_cast<std::size_t>(entry.base + copy)] = tensor->view;
     }
   }
   if (first)
-    throw load_error(*first, concat(checkpoint.path(), ": ", fault_count, " of ", program.weight_count,
-                                    " weights do not fit the net", faults, fault_count > 20 ? "\n  ..." : ""),
+    throw load_error(*first,
+                     concat(checkpoint.path(), ": ", fault_count, " of ", program.weight_count,
+                            " weights do not fit the net", faults, fault_count > 20 ? "\n  ..." : ""),
                      {.file = checkpoint.path()});
   for (std::size_t i = 0; i < used.size(); ++i)
     if (!used[i]) model.unused_names.push_back(checkpoint.tensors()[i].name);
 }
 
-[[nodiscard]] inline std::shared_ptr<const ModelData> open_model(const Program& program, const std::string& path,
-                                                                 const Config& config, const OpenOptions& options) {
+[[nodiscard]] inline std::shared_ptr<const ModelData> open_model(const Program& program,
+                                                                 const std::string& path,
+                                                                 const Config& config,
+                                                                 const OpenOptions& options) {
   std::unique_ptr<Ledger> own;
   Ledger* ledger = options.ledger;
   if (ledger != nullptr && config.budget >= 0)
-    throw error(ErrorCode::bad_argument,
-                "open: expected either a ledger or a configuration with a budget, got both; set the ledger's budget");
+    throw error(
+        ErrorCode::bad_argument,
+        "open: expected either a ledger or a configuration with a budget, got both; set the ledger's budget");
   if (config.budget >= 0) {
     own = std::make_unique<Ledger>();
     own->set_budget(config.budget);
@@ -106,7 +113,9 @@ class Model : ConfigMandates<C> {
   /// Weights by the net's numbering (see `weights<Net>`), loops expanded; views of the mapping.
   [[nodiscard]] std::span<const TensorView> weights() const noexcept { return data_->weights; }
   /// Tensors of the checkpoint that the net does not use.
-  [[nodiscard]] std::span<const std::string_view> unused_names() const noexcept { return data_->unused_names; }
+  [[nodiscard]] std::span<const std::string_view> unused_names() const noexcept {
+    return data_->unused_names;
+  }
   [[nodiscard]] const Checkpoint& checkpoint() const noexcept { return data_->checkpoint; }
   [[nodiscard]] const std::shared_ptr<const ModelData>& data() const noexcept { return data_; }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Session<Net>: one thread's use of a shared model: a workspace, and what is attached to it. The typed shell: it checks
-// at compile time that inputs and adapters are the net's, and hands dynamic views to SessionState.
+// Session<Net>: one thread's use of a shared model: a workspace, and what is attached to it. The typed shell:
+// it checks at compile time that inputs and adapters are the net's, and hands dynamic views to SessionState.
 //   auto session = tn::Session{model};
 //   auto guard = session.attach(tone, 0.8f);           // side path: exact, no weight memory
 //   auto both = session.attach<tn::merged>(tone, other.scaled(-0.5f));
@@ -22,31 +22,36 @@ struct AdapterIsOfNet<Net, Adapter<Net, Kind>> : std::true_type {};
 
 template <class Net, class Argument, bool OfThisNet>
 struct AttachMandates {
-  static_assert(OfThisNet, "tenon::Session::attach: this is not an adapter of the session's net; load it with "
-                           "load_adapter for the same net");
+  static_assert(OfThisNet,
+                "tenon::Session::attach: this is not an adapter of the session's net; load it with "
+                "load_adapter for the same net");
 };
 template <class Net, std::size_t Given, std::size_t Taken>
 struct InputMandates {
   static_assert(Given == Taken, "tenon::Session: the number of inputs must be the net's");
 };
 
-/// Immovable: guards point at it. It must outlive its guards; one that ends before them stops the program with a
-/// sentence, since a destructor cannot throw.
+/// Immovable: guards point at it. It must outlive its guards; one that ends before them stops the program
+/// with a sentence, since a destructor cannot throw.
 template <class Net, Config C = Config{}>
 class Session {
  public:
   using net = Net;
 
   /// Reserves a workspace for `dims` (a first, larger forward pass grows it, through the ledger's budget).
-  /// Throws `budget_error`, `error{out_of_memory}`, and `error{io}` if the checkpoint changed since it was opened.
-  explicit Session(const Model<Net, C>& model, const Dims& dims = {}) : state_(program_of<Net>(), model.data(), dims) {}
+  /// Throws `budget_error`, `error{out_of_memory}`, and `error{io}` if the checkpoint changed since it was
+  /// opened.
+  explicit Session(const Model<Net, C>& model, const Dims& dims = {})
+      : state_(program_of<Net>(), model.data(), dims) {}
 
   /// Makes room for forward passes of these dimensions, so that they allocate nothing. Strong guarantee.
   void reserve(const Dims& dims) { state_.workspace().reserve(dims); }
 
-  // --- forward -----------------------------------------------------------------------------------------------
-  /// The net's outputs as tensors of the caller's own: one Tensor, or an array where the net has several outputs.
-  /// Throws `shape_error` for inputs that do not fit, `budget_error` if larger dimensions do not fit the budget.
+  // --- forward
+  // -----------------------------------------------------------------------------------------------
+  /// The net's outputs as tensors of the caller's own: one Tensor, or an array where the net has several
+  /// outputs. Throws `shape_error` for inputs that do not fit, `budget_error` if larger dimensions do not fit
+  /// the budget.
   template <class... Inputs>
   [[nodiscard]] auto operator()(const Inputs&... inputs) {
     run(inputs...);
@@ -59,8 +64,8 @@ class Session {
     }
   }
 
-  /// The same without a copy: the first output as a view of the workspace, valid until the next forward pass or
-  /// `reserve`. Allocates nothing within the reserved dimensions.
+  /// The same without a copy: the first output as a view of the workspace, valid until the next forward pass
+  /// or `reserve`. Allocates nothing within the reserved dimensions.
   template <class... Inputs>
   TensorView run(const Inputs&... inputs) {
     (void)sizeof(InputMandates<Net, sizeof...(Inputs), Net::inputs>);
@@ -72,10 +77,11 @@ class Session {
   [[nodiscard]] TensorView output(std::size_t i) noexcept { return state_.output(i); }
   static constexpr std::size_t output_count = output_count_of<Net>();
 
-  // --- adapters ----------------------------------------------------------------------------------------------
-  /// Attaches adapters of this net until the guard ends, by `Mode` (`side_path` or `merged`). `adapters` may be followed
-  /// by a number, a scale for all of them; scales may be negative or fractional. Throws as `Guard` does; strong
-  /// guarantee.
+  // --- adapters
+  // ----------------------------------------------------------------------------------------------
+  /// Attaches adapters of this net until the guard ends, by `Mode` (`side_path` or `merged`). `adapters` may
+  /// be followed by a number, a scale for all of them; scales may be negative or fractional. Throws as
+  /// `Guard` does; strong guarantee.
   template <class Mode = side_path, class... Adapters>
   [[nodiscard]] Guard attach(const Adapters&... adapters) {
     return Guard(plan<Mode>(adapters...));
@@ -103,15 +109,20 @@ class Session {
     return plan_attach(state_, Mode::is_merged, std::move(data), std::move(weights));
   }
 
-  // --- what is held ------------------------------------------------------------------------------------------
+  // --- what is held
+  // ------------------------------------------------------------------------------------------
   [[nodiscard]] Ledger& ledger() const noexcept { return state_.ledger(); }
-  [[nodiscard]] std::int64_t activation_bytes() const noexcept { return state_.workspace().activation_bytes(); }
+  [[nodiscard]] std::int64_t activation_bytes() const noexcept {
+    return state_.workspace().activation_bytes();
+  }
   [[nodiscard]] std::int64_t scratch_bytes() const noexcept { return state_.workspace().scratch_bytes(); }
-  /// Changes with every attach and release: what a caller derives from weights (a cache of keys and values, of text
-  /// embeddings) is stale once this differs.
+  /// Changes with every attach and release: what a caller derives from weights (a cache of keys and values,
+  /// of text embeddings) is stale once this differs.
   [[nodiscard]] std::uint64_t adapter_generation() const noexcept { return state_.adapter_generation(); }
   /// The weight that slot `i` computes with now: a view of the base, or of an overlay.
-  [[nodiscard]] const TensorView& slot_weight(std::int32_t i) const noexcept { return state_.slots().active(i).weight; }
+  [[nodiscard]] const TensorView& slot_weight(std::int32_t i) const noexcept {
+    return state_.slots().active(i).weight;
+  }
 
  private:
   [[nodiscard]] Tensor owned(std::size_t i) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A session below its type: the model it views, what is attached, its buffers, and the loop that runs a Program.
-// A forward pass allocates nothing within the reserved dimensions. Not for two threads at once; two sessions over one
-// model are.
+// A session below its type: the model it views, what is attached, its buffers, and the loop that runs a
+// Program. A forward pass allocates nothing within the reserved dimensions. Not for two threads at once; two
+// sessions over one model are.
 #pragma once
 
 #include <tenon/core/fatal.hpp>
@@ -22,7 +22,8 @@ class SessionState {
     workspace_.reserve(dims);
   }
   ~SessionState() {
-    if (guards_ != 0) fatal("a Session ended while an adapter was attached to it; declare the guard after its session");
+    if (guards_ != 0)
+      fatal("a Session ended while an adapter was attached to it; declare the guard after its session");
   }
   SessionState(const SessionState&) = delete;
   SessionState& operator=(const SessionState&) = delete;
@@ -54,7 +55,8 @@ class SessionState {
     workspace_.plan(dims);
     const std::span<WireView> wires = workspace_.wires();
     for (std::size_t i = 0; i < inputs.size(); ++i)
-      wires[index(program_.inputs[i])].data = const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
+      wires[index(program_.inputs[i])].data =
+          const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
     slots_.refresh(workspace_.scratch());
     run_steps(wires);
   }
@@ -62,7 +64,8 @@ class SessionState {
   /// Output `i` of the last run.
   [[nodiscard]] TensorView output(std::size_t i) noexcept {
     const WireView& wire = workspace_.wires()[index(program_.outputs[i])];
-    return {wire.data, wire.dtype, std::span<const std::int64_t>(wire.extents.data(), static_cast<std::size_t>(wire.rank))};
+    return {wire.data, wire.dtype,
+            std::span<const std::int64_t>(wire.extents.data(), static_cast<std::size_t>(wire.rank))};
   }
 
  private:
@@ -84,7 +87,8 @@ class SessionState {
       std::string expected = "[";
       for (int d = 0; d < wire.shape.rank; ++d) {
         const Dim& dim = wire.shape.dims[d];
-        expected += concat(d == 0 ? "" : ", ", dim.axis == Axis::fixed ? std::to_string(dim.extent) : std::string(axis_name(dim.axis)));
+        expected += concat(d == 0 ? "" : ", ", dim.axis == Axis::fixed ? std::to_string(dim.extent)
+                                                                       : std::string(axis_name(dim.axis)));
       }
       throw shape_error(ErrorCode::wrong_shape,
                         concat("input ", program_.text_of(wire.name), ": expected ", expected, "] ",
@@ -105,14 +109,18 @@ class SessionState {
     }
     if (input.size() == 0) refuse("; it has no elements");
     if (!input.is_contiguous()) refuse("; its elements must be contiguous, make a copy");
-    if (reinterpret_cast<std::uintptr_t>(input.data) % static_cast<std::uintptr_t>(dtype_bytes(input.dtype)) != 0)
+    if (reinterpret_cast<std::uintptr_t>(input.data) %
+            static_cast<std::uintptr_t>(dtype_bytes(input.dtype)) !=
+        0)
       refuse("; its address must be a multiple of the element's size, make a copy");
   }
 
-  /// Loops are walked in place: after each round the buffers of the carried wire and of the result change places.
+  /// Loops are walked in place: after each round the buffers of the carried wire and of the result change
+  /// places.
   void run_steps(std::span<WireView> wires) {
     std::array<std::int64_t, max_loop_depth> round{};
-    std::array<std::int64_t, max_loop_depth + 1> copy{}; // copy[depth + 1]: the number of the copy that runs now
+    std::array<std::int64_t, max_loop_depth + 1>
+        copy{}; // copy[depth + 1]: the number of the copy that runs now
     for (std::size_t at = 0; at < program_.steps.size(); ++at) {
       const Step& step = program_.steps[at];
       if (step.kind == StepKind::compute) {
@@ -144,17 +152,20 @@ class SessionState {
     std::size_t temporary_count = 0;
     for (; input_count < inputs.size() && step.inputs[input_count] != no_index; ++input_count)
       inputs[input_count] = wires[index(step.inputs[input_count])];
-    for (; temporary_count < temporaries.size() && step.temporaries[temporary_count] != no_index; ++temporary_count)
+    for (; temporary_count < temporaries.size() && step.temporaries[temporary_count] != no_index;
+         ++temporary_count)
       temporaries[temporary_count] = wires[index(step.temporaries[temporary_count])];
     for (std::size_t i = 0; i < weights.size(); ++i)
       if (step.weights[i] != no_index)
-        weights[i] = model_->weights[index(program_.weights[index(step.weights[i])].base) + static_cast<std::size_t>(here)];
+        weights[i] = model_->weights[index(program_.weights[index(step.weights[i])].base) +
+                                     static_cast<std::size_t>(here)];
     step.run({.inputs = {inputs.data(), input_count},
               .output = wires[index(step.output)],
               .temporaries = {temporaries.data(), temporary_count},
               .weights = weights,
               .slot = step.slot == no_index ? nullptr
-                                        : &slots_.active(program_.slots[index(step.slot)].base + static_cast<std::int32_t>(here)),
+                                            : &slots_.active(program_.slots[index(step.slot)].base +
+                                                             static_cast<std::int32_t>(here)),
               .params = step.params,
               .scratch = workspace_.scratch()});
   }

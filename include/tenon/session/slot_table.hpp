@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is attached, slot by slot. Side terms and overlays are list nodes that live in their guard's memory, so taking
-// one out needs no allocation, cannot fail and costs the same for every matrix. A slot computes with the topmost
-// overlay, or with the base's bytes; nothing here writes to a base weight.
-// When an overlay under others goes (guards may end in any order), those above were made with its terms: they are marked
-// and made again from the base before the next forward pass.
+// What is attached, slot by slot. Side terms and overlays are list nodes that live in their guard's memory,
+// so taking one out needs no allocation, cannot fail and costs the same for every matrix. A slot computes
+// with the topmost overlay, or with the base's bytes; nothing here writes to a base weight. When an overlay
+// under others goes (guards may end in any order), those above were made with its terms: they are marked and
+// made again from the base before the next forward pass.
 #pragma once
 
 #include <tenon/graph/program.hpp>
@@ -61,12 +61,14 @@ class SlotTable {
   /// How many terms the overlays of a slot hold.
   [[nodiscard]] std::size_t merged_terms(std::int32_t slot) const noexcept {
     std::size_t count = 0;
-    for (const OverlayNode* node = slots_[static_cast<std::size_t>(slot)].top; node != nullptr; node = node->below)
+    for (const OverlayNode* node = slots_[static_cast<std::size_t>(slot)].top; node != nullptr;
+         node = node->below)
       count += node->terms.size();
     return count;
   }
 
-  /// Writes base + all merged terms of the slot + those of `node`, which is not attached yet, to the node's data.
+  /// Writes base + all merged terms of the slot + those of `node`, which is not attached yet, to the node's
+  /// data.
   void write_overlay(OverlayNode& node, kernels::Scratch scratch) const noexcept {
     merge_into(node, slots_[static_cast<std::size_t>(node.slot)].top, scratch);
   }
@@ -86,7 +88,8 @@ class SlotTable {
     select(slot);
   }
 
-  /// Makes the topmost overlays again that lost a term below them. No allocation; cost only where there are some.
+  /// Makes the topmost overlays again that lost a term below them. No allocation; cost only where there are
+  /// some.
   void refresh(kernels::Scratch scratch) noexcept {
     if (!any_stale_) return;
     for (State& slot : slots_) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A session's buffers: the activations, laid out by the plan that the net's type fixes, and the kernels' scratch. Within
-// what is reserved a forward pass of any dimensions is planned again without allocating.
+// A session's buffers: the activations, laid out by the plan that the net's type fixes, and the kernels'
+// scratch. Within what is reserved a forward pass of any dimensions is planned again without allocating.
 #pragma once
 
 #include <tenon/graph/plan.hpp>
@@ -19,8 +19,8 @@ class Workspace {
       : program_(program), weights_(weights), ledger_(ledger), offsets_(program.wires.size()),
         alive_(program.by_first.size()), wires_(program.wires.size()) {}
 
-  /// Makes room for `dims`; what is reserved never shrinks. Strong guarantee. Throws `budget_error` before anything is
-  /// taken, `error{out_of_memory}`.
+  /// Makes room for `dims`; what is reserved never shrinks. Strong guarantee. Throws `budget_error` before
+  /// anything is taken, `error{out_of_memory}`.
   void reserve(const Dims& dims) {
     const std::int64_t activations = plan_buffers(program_, dims, offsets_, alive_);
     planned_.reset();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A tensor that owns its floats: what a session returns and what a program builds its inputs from. Row-major.
-// Its memory is the caller's own and stands in no ledger. Views of Tensors and of spans are what sessions take.
+// Its memory is the caller's own and stands in no ledger. Views of Tensors and of spans are what sessions
+// take.
 #pragma once
 
 #include <tenon/core/error.hpp>
@@ -47,10 +48,12 @@ class Tensor {
  private:
   static std::int64_t checked_size(std::span<const std::int64_t> shape) {
     if (shape.size() > static_cast<std::size_t>(max_rank))
-      throw error(ErrorCode::bad_argument, concat("Tensor: at most ", max_rank, " dimensions, got ", shape.size()));
+      throw error(ErrorCode::bad_argument,
+                  concat("Tensor: at most ", max_rank, " dimensions, got ", shape.size()));
     std::int64_t size = 1;
     for (const std::int64_t extent : shape) {
-      if (extent < 0) throw error(ErrorCode::bad_argument, concat("Tensor: negative extent in ", shape_text(shape)));
+      if (extent < 0)
+        throw error(ErrorCode::bad_argument, concat("Tensor: negative extent in ", shape_text(shape)));
       size *= extent;
     }
     return size;
@@ -60,17 +63,19 @@ class Tensor {
   std::vector<float> values_{};
 };
 
-/// Views over a caller's own row-major values: `view(ids, {batch, tokens})`. Throws `shape_error` if they are not as
-/// many as the shape says.
+/// Views over a caller's own row-major values: `view(ids, {batch, tokens})`. Throws `shape_error` if they are
+/// not as many as the shape says.
 template <class T>
-[[nodiscard]] TensorView view_of(std::span<const T> values, DType dtype, std::initializer_list<std::int64_t> shape) {
+[[nodiscard]] TensorView view_of(std::span<const T> values, DType dtype,
+                                 std::initializer_list<std::int64_t> shape) {
   const TensorView out(values.data(), dtype, std::span<const std::int64_t>(shape.begin(), shape.size()));
   if (out.size() != std::ssize(values))
     throw shape_error(ErrorCode::wrong_shape, concat("view: expected ", out.size(), " values for shape ",
                                                      shape_text(out.shape()), ", got ", values.size()));
   return out;
 }
-[[nodiscard]] inline TensorView view(std::span<const float> values, std::initializer_list<std::int64_t> shape) {
+[[nodiscard]] inline TensorView view(std::span<const float> values,
+                                     std::initializer_list<std::int64_t> shape) {
   return view_of(values, DType::f32, shape);
 }
 [[nodiscard]] inline TensorView view(std::span<const std::int32_t> values,

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// expect: tenon: the width of a wire must equal the width that its reader takes
+// expect: 32.*==.*64
+// expect: WidthsAgree<.*fc1.*fc2
+#include <tenon/tenon.hpp>
+
+using namespace tenon;
+
+#ifdef TENON_POSITIVE_CONTROL
+constexpr std::int64_t wide = 32;
+#else
+constexpr std::int64_t wide = 64;
+#endif
+using Net = Sequential<Linear<"fc1", 16, 32>, Gelu, Linear<"fc2", wide, 8>>;
+const auto slots_of_net = slot_count<Net>;
