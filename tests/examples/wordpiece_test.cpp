@@ -65,9 +65,15 @@ static_assert(sorted_without_overlap(sentences::folds, &sentences::Fold::from, &
 static_assert(sorted_without_overlap(sentences::long_folds, &sentences::LongFold::from,
                                      &sentences::LongFold::from));
 
-static_assert(sentences::folded(U'A')[0] == U'a' && sentences::folded(U'\u00C9')[0] == U'e');
-static_assert(sentences::folded(U'\u0130')[0] == U'i' && sentences::folded(U'\u0131')[0] == U'\u0131');
-static_assert(sentences::folded(U'\uD55C')[2] == U'\u11AB'); // HAN: its three letters
+TEST_CASE("Characters lose their case and accents, and Hangul comes apart") {
+  CHECK(sentences::folded(U'A')[0] == U'a');
+  CHECK(sentences::folded(U'\u00C9')[0] == U'e');      // E with acute
+  CHECK(sentences::folded(U'\u0130')[0] == U'i');      // capital I with dot
+  CHECK(sentences::folded(U'\u0131')[0] == U'\u0131'); // small dotless i
+  CHECK(sentences::folded(U'\uAC00') == std::array{U'\u1100', U'\u1161', U'\0'});
+  CHECK(sentences::folded(U'\uD55C') == std::array{U'\u1112', U'\u1161', U'\u11AB'});
+  CHECK(sentences::folded(U'\U0001D160') == std::array{U'\U0001D158', U'\U0001D165', U'\U0001D16E'});
+}
 
 TEST_CASE("Every golden text gets the ids of the real tokenizer") {
   const auto folder = fetched_model();

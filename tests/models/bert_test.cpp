@@ -23,7 +23,7 @@ using namespace tenon::models;
 using tenon::test::fetched_model;
 
 // --- what the types say
-// ----------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------
 
 static_assert(slot_count<BertEncoder<minilm_l6>> == 36 && slot_count<MiniLM> == 36);
 static_assert(weight_count<MiniLM> == 5 + 6 * 16);
@@ -38,7 +38,7 @@ static_assert(weights<MiniLM>[0].path == "embeddings.word_embeddings.weight");
 static_assert(output_shape<MiniLM> == Shape::of({batch_dim, fixed(384)}));
 
 // --- goldens
-// ---------------------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------------
 
 /// Largest difference allowed, as a share of the reference's largest entry. PyTorch's own float32 differs by
 /// 2e-7 of it in hidden states and 1e-6 in embeddings.

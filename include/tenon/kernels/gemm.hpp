@@ -126,8 +126,8 @@ void multiply_packed(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Scrat
 /// added up across its lanes at the end, whatever the addresses and the rows beside it.
 template <std::size_t... R>
 void dot_rows(std::index_sequence<R...>, ConstMatrix b, const float* a, float alpha, float* c) {
-  using Packet = typename Eigen::internal::packet_traits<float>::type;
-  constexpr std::int64_t width = Eigen::internal::unpacket_traits<Packet>::size;
+  using Packet = Eigen::internal::packet_traits<float>::type;
+  constexpr std::int64_t width = Eigen::internal::packet_traits<float>::size;
   Packet sums[] = {(static_cast<void>(R), Eigen::internal::pset1<Packet>(0.0f))...};
   std::int64_t k = 0;
   for (; k + width <= b.cols; k += width) {

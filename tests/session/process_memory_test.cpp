@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ledger against the process's own figures (/proc/self/smaps_rollup), on buffers large enough to tell.
+#include "session/fixture.hpp"
+#include "support/allocation_probe.hpp"
+
+#include <tenon/memory/process_memory.hpp>
+
+#include <doctest/doctest.h>
+
+#include <optional>
+
+using namespace tenon;
+using namespace tenon::test;
+
+namespace {
+
+using Wide = Sequential<Linear<"up", 1024, 8192>, Gelu, Linear<"down", 8192, 1024>>; // 64 MiB of weights
+
+/// Pages that became anonymous memory or file pages of this process since construction, beside what the ledger says.
+struct Since {
+  ProcessMemory before = *read_process_memory();
+
+  [[nodiscard]] std::int64_t anonymous() const { return read_process_memory()->anonymous - before.anonymous; }
+  [[nodiscard]] std::int64_t file_mapped() const { return read_process_memory()->file_mapped - before.file_mapped; }
+};
+
+bool within_two_percent(std::int64_t measured, std::int64_t expected) {
+  return std::abs(measured - expected) * 50 <= expected;
+}
+
+} // namespace
+
+TEST_CASE("The ledger agrees with the process within two percent") {
+  if (!read_process_memory() || under_sanitizer) return; // a sanitizer's own memory is in the process's figures
+  const Fixture<Wide> f;
+  const Since mapped;
+  const std::uint64_t hash = bytes_hash(f.model.checkpoint()); // touches every page of the mapping
+  CHECK(within_two_percent(mapped.file_mapped(), f.ledger.current()[Category::base_mapped]));
+
+  const BytesByCategory before = f.ledger.current();
+  const Since start;
+  std::optional<Session<Wide>> session;
+  session.emplace(f.model, Dims{.tokens = 2048});
+  const Tensor x = ramp({2048, 1024});
+  const std::int64_t input = start.anonymous();
+  session->run(x);
+  {
+    const Guard guard = session->attach<merged>(f.tone, f.other);
+    session->run(x);
+    const BytesByCategory held = f.ledger.current();
+    const std::int64_t owned = held.budgeted() - before.budgeted();
+    CHECK(owned > 128 * MiB);
+    CHECK(within_two_percent(start.anonymous() - input, owned));
+  }
+  const std::int64_t after = start.anonymous() - input; // the overlays went back to the system
+  CHECK(within_two_percent(after, f.ledger.current().budgeted() - before.budgeted()));
+  session.reset();
+  CHECK(start.anonymous() - input <= 1 * MiB);
+  CHECK(bytes_hash(f.model.checkpoint()) == hash);
+}
