@@ -118,8 +118,8 @@ void draw(tn::Session<Net>& session, const tn::Adapter<Net>& rotated, const Digi
     base += std::to_string(prediction(before, i)) + "           ";
     adapted += std::to_string(prediction(after, i)) + "           ";
   }
-  std::printf("\nrotated digits, base model and with the adapter:\n%s%s\n%s\n", draw_row(turned).c_str(), base.c_str(),
-              adapted.c_str());
+  std::printf("\nrotated digits, base model and with the adapter:\n%s%s\n%s\n", draw_row(turned).c_str(),
+              base.c_str(), adapted.c_str());
   const std::array<std::vector<Image>, 2> rows{turned, upright};
   const std::string problem = write_png("digits.png", rows);
   std::printf("%s\n", problem.empty() ? "drawn to digits.png" : problem.c_str());
@@ -141,8 +141,8 @@ void print_times(tn::Session<Net>& session, const tn::Adapter<Net>& rotated, con
   const double release = microseconds([&] { guard.reset(); });
   const double attach_merged = microseconds([&] { guard.emplace(session.plan<tn::merged>(rotated)); });
   const double merged = forward();
-  std::printf("\nattach (side path) %.1f us, attach (merged) %.1f us, release %.1f us\n", attach_side, attach_merged,
-              release);
+  std::printf("\nattach (side path) %.1f us, attach (merged) %.1f us, release %.1f us\n", attach_side,
+              attach_merged, release);
   std::printf("forward pass of %ld digits: base %.2f ms, side path %.2f ms, merged %.2f ms\n",
               static_cast<long>(count), base, side, merged);
 }
@@ -155,9 +155,10 @@ int run(const std::string& folder) {
   const Digits data(folder + "/digits_test.safetensors");
 
   tn::Session session(model, {.tokens = count});
-  std::printf("%ld parameters, %ld adapter slots; one session for %ld digits plans %.1f KiB of activations\n\n",
-              static_cast<long>(tn::parameter_count<Net>), static_cast<long>(tn::slot_count<Net>),
-              static_cast<long>(count), static_cast<double>(session.activation_bytes()) / 1024);
+  std::printf(
+      "%ld parameters, %ld adapter slots; one session for %ld digits plans %.1f KiB of activations\n\n",
+      static_cast<long>(tn::parameter_count<Net>), static_cast<long>(tn::slot_count<Net>),
+      static_cast<long>(count), static_cast<double>(session.activation_bytes()) / 1024);
 
   const std::vector<std::byte> base_bytes(model.checkpoint().files()[0].contents().begin(),
                                           model.checkpoint().files()[0].contents().end());
@@ -194,8 +195,9 @@ int run(const std::string& folder) {
   const std::span<const std::byte> now = model.checkpoint().files()[0].contents();
   const bool same_bytes = std::ranges::equal(now, base_bytes);
   const bool same_bits = session(data.inputs[0]) == base_logits;
-  std::printf("\nbase bytes after all this: %s; logits on %ld digits: %s\n", same_bytes ? "unchanged" : "CHANGED",
-              static_cast<long>(count), same_bits ? "the same bits" : "OTHER BITS");
+  std::printf("\nbase bytes after all this: %s; logits on %ld digits: %s\n",
+              same_bytes ? "unchanged" : "CHANGED", static_cast<long>(count),
+              same_bits ? "the same bits" : "OTHER BITS");
   return same_bytes && same_bits ? 0 : 1;
 }
 

@@ -50,7 +50,8 @@ inline std::string write_png(const std::string& path, std::span<const std::vecto
       for (std::size_t y = 0; y < side * scale; ++y)
         for (std::size_t x = 0; x < side * scale; ++x) {
           const std::uint8_t ink = rows[r][c][y / scale * side + x / scale];
-          grey[(r * cell + scale + y) * width + c * cell + scale + x] = static_cast<std::uint8_t>(255 - ink * 255 / 16);
+          grey[(r * cell + scale + y) * width + c * cell + scale + x] =
+              static_cast<std::uint8_t>(255 - ink * 255 / 16);
         }
   png_image image{};
   image.version = PNG_IMAGE_VERSION;

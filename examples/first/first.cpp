@@ -20,8 +20,8 @@ using Net = tn::Sequential<tn::Linear<"up", 4, 8>, tn::Gelu, tn::Linear<"down", 
 
 int main() {
   const first::Files files;
-  auto model = tn::open<Net>(files.model());           // maps the file; checks every name, shape and dtype
-  auto tone = tn::load_adapter<Net>(files.adapter());  // a PEFT folder, checked against Net's slots
+  auto model = tn::open<Net>(files.model());          // maps the file; checks every name, shape and dtype
+  auto tone = tn::load_adapter<Net>(files.adapter()); // a PEFT folder, checked against Net's slots
   auto session = tn::Session{model};
 
   const tn::Tensor x({1, 4}, {1.0f, -0.5f, 0.25f, 2.0f});

@@ -6,13 +6,13 @@
 //   14 weights, 808 parameters, 3 adapter slots
 //   op               path                                          output                    weight         slot
 //   --               ----                                          ------                    ------         ----
-//   Copy                                                           [batch, tokens, 16]                       
+//   Copy                                                           [batch, tokens, 16]
 //   repeat 2 times
-//   LayerNorm        blocks.*.norm                                 [batch, tokens, 16]       [16]           
+//   LayerNorm        blocks.*.norm                                 [batch, tokens, 16]       [16]
 //   Linear           blocks.*.fc                                   [batch, tokens, 16]       [16, 16]       LoRA
-//   Gelu             blocks.*                                      [batch, tokens, 16]                       
-//   Scale            blocks.*.scale                                [batch, tokens, 16]       [16]           
-//   Add              blocks.*                                      [batch, tokens, 16]                       
+//   Gelu             blocks.*                                      [batch, tokens, 16]
+//   Scale            blocks.*.scale                                [batch, tokens, 16]       [16]
+//   Add              blocks.*                                      [batch, tokens, 16]
 //   end of repeat
 //   Linear           head                                          [batch, tokens, 4]        [4, 16]        LoRA
 //
@@ -42,7 +42,8 @@ void scale_step(const tn::StepContext& context) {
   const auto width = static_cast<std::size_t>(context.inputs[0].width());
   for (std::size_t i = 0; i < x.size(); ++i) {
     float factor = 0; // decoded one by one: the checkpoint may hold f32, f16 or bf16
-    tn::decode(weight.dtype, weight.data + static_cast<std::int64_t>(i % width) * tn::dtype_bytes(weight.dtype), 1,
+    tn::decode(weight.dtype,
+               weight.data + static_cast<std::int64_t>(i % width) * tn::dtype_bytes(weight.dtype), 1,
                &factor);
     context.output.values()[i] = x[i] * factor;
   }
@@ -69,11 +70,12 @@ struct Scale {
 
 // --- a net -------------------------------------------------------------------------------------------------------
 template <std::int64_t D>
-using Block =
-    tn::Graph<tn::Inputs<"x">,
-              tn::Let<"h", tn::Sequential<tn::LayerNorm<"norm", D>, tn::Linear<"fc", D, D>, tn::Gelu, Scale<"scale", D>>,
-                      "x">,
-              tn::Let<"y", tn::Add, "h", "x">, tn::Outputs<"y">>;
+using Block = tn::Graph<
+    tn::Inputs<"x">,
+    tn::Let<"h",
+            tn::Sequential<tn::LayerNorm<"norm", D>, tn::Linear<"fc", D, D>, tn::Gelu, Scale<"scale", D>>,
+            "x">,
+    tn::Let<"y", tn::Add, "h", "x">, tn::Outputs<"y">>;
 
 using Net = tn::Sequential<tn::Repeat<"blocks", 2, Block<16>>, tn::Linear<"head", 16, 4>>;
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // BERT's uncased tokenizer (Devlin et al. 2018; WordPiece: Wu et al. 2016, arXiv 1609.08144), with the ids
 // that transformers' BertTokenizer gives: text is cleaned, folded (no case, no accents), split at spaces,
-// punctuation and CJK ideographs; then each word is cut into the longest pieces of the vocabulary. Not done:
-// marks left by decomposition are not put into canonical order (it shows only with two marks that are not Mn,
-// as in musical notation), and characters younger than the reference's tables (Unicode 8; ours are 14) are
-// treated as what they are; none of them is in BERT's vocabulary. Bytes that are not UTF-8 are dropped. Cost:
-// one pass over the text, one look-up per piece tried. Threads: const members may be called from any thread.
+// punctuation and CJK ideographs; then each word is cut into the longest pieces of the vocabulary.
+// Compared over all of Unicode with tokenizers 0.23, 759 characters differ, none of them in BERT's
+// vocabulary: they are younger than its tables (Unicode 8, ours are 14), have changed their class since, or
+// are the first 256 of CJK extension E, which it does not split. Not done: canonical order of the marks that
+// stay (it shows only with two in a row that are not Mn). Bytes that are not UTF-8 are dropped.
+// Cost: one pass over the text, a look-up per piece tried. Threads: const members may be called from any.
 #pragma once
 
 #include "unicode_table.hpp"
@@ -30,8 +31,7 @@
 
 namespace sentences {
 
-// --- characters
-// ---------------------------------------------------------------------------------------------
+// --- characters --------------------------------------------------------------------------------
 
 /// Takes the first character off `text`; U+FFFD, which is dropped later, for a byte that begins none.
 /// Precondition: `text` is not empty.
@@ -91,8 +91,7 @@ template <std::size_t N>
   return {c};
 }
 
-// --- words
-// --------------------------------------------------------------------------------------------------
+// --- words -------------------------------------------------------------------------------------
 
 /// A word as WordPiece takes it, folded, and its length in characters.
 struct Word {
@@ -124,8 +123,7 @@ struct Word {
   return words;
 }
 
-// --- batches
-// ------------------------------------------------------------------------------------------------
+// --- batches -----------------------------------------------------------------------------------
 
 /// Sentences of unequal length in one rectangle, as an encoder takes them.
 struct TokenBatch {
@@ -158,8 +156,7 @@ struct TokenBatch {
   return out;
 }
 
-// --- the tokenizer
-// ------------------------------------------------------------------------------------------
+// --- the tokenizer -----------------------------------------------------------------------------
 
 class WordPiece {
  public:
@@ -196,14 +193,14 @@ class WordPiece {
   /// transformers.
   [[nodiscard]] std::vector<std::int32_t> ids(std::string_view text) const {
     std::vector<std::int32_t> out{special_[cls]};
-    while (!text.empty()) {
+    const auto room = static_cast<std::size_t>(max_tokens_) - 1; // [SEP] comes after
+    while (!text.empty() && out.size() < room) {
       const auto [begin, which] = first_special(text);
       for (const Word& word : words_of(text.substr(0, begin))) append_pieces(word, out);
       if (begin == text.size()) break;
       out.push_back(special_[which]);
       text.remove_prefix(begin + special_tokens[which].size());
     }
-    const auto room = static_cast<std::size_t>(max_tokens_) - 1;
     if (out.size() > room) out.resize(room);
     out.push_back(special_[sep]);
     return out;
@@ -253,7 +250,7 @@ class WordPiece {
   /// on. A word that cannot be used up this way is [UNK] as a whole.
   void append_pieces(const Word& word, std::vector<std::int32_t>& out) const {
     const std::size_t before = out.size();
-    std::string piece = word.characters > most_characters ? "" : word.text;
+    std::string piece = word.characters > most_characters ? "" : word.text; // what is tried next
     std::string_view rest = word.text;
     while (!rest.empty()) {
       const std::size_t mark = rest.size() == word.text.size() ? 0 : 2; // "##"

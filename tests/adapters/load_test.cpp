@@ -14,7 +14,8 @@ using namespace tenon::test;
 
 namespace {
 
-using Tiny = Sequential<Linear<"fc1", 12, 8>, Linear<"fc2", 8, 6>>; // the net of tests/goldens/make_peft_scales.py
+using Tiny =
+    Sequential<Linear<"fc1", 12, 8>, Linear<"fc2", 8, 6>>; // the net of tests/goldens/make_peft_scales.py
 
 const std::string goldens = TENON_TEST_DATA "/goldens/peft/";
 
@@ -57,8 +58,9 @@ TEST_CASE("Adapters that PEFT saved give PEFT's outputs") {
   const TensorView x64 = golden.at("x");
   Tensor x({5, 12});
   for (std::size_t i = 0; i < 60; ++i)
-    x.values()[i] = x64.dtype == DType::f32 ? reinterpret_cast<const float*>(x64.data)[i]
-                                            : static_cast<float>(reinterpret_cast<const double*>(x64.data)[i]);
+    x.values()[i] = x64.dtype == DType::f32
+                        ? reinterpret_cast<const float*>(x64.data)[i]
+                        : static_cast<float>(reinterpret_cast<const double*>(x64.data)[i]);
   for (const std::string name : {"plain", "rslora", "patterns", "my_adapter"}) {
     CAPTURE(name);
     const auto adapter = load_adapter<Tiny>(goldens + name);
@@ -108,19 +110,20 @@ TEST_CASE("Values stay in the mapping") {
 
 TEST_CASE("Everything that does not fit is reported together before anything is attached") {
   Folder folder;
-  folder.add_pair("fc1", 12, 9);                                        // B is [9, 2]
-  folder.add_pair("fcl", 8, 6);                                         // no such slot
-  folder.tensors.add("base_model.model.fc2.lora_A.weight", {2, 8});     // no partner
+  folder.add_pair("fc1", 12, 9);                                         // B is [9, 2]
+  folder.add_pair("fcl", 8, 6);                                          // no such slot
+  folder.tensors.add("base_model.model.fc2.lora_A.weight", {2, 8});      // no partner
   folder.tensors.add("base_model.model.fc2.lora_magnitude_vector", {6}); // DoRA
-  folder.tensors.add("lora_unet_fc2.lora_down.weight", {2, 8});         // another tool's name
-  CHECK(refusal(folder) ==
-        "PEFT adapter, 0 slots matched, 6 findings; not one slot of this net is named in the file\n"
-        "  refused kind: base_model.model.fc2.lora_magnitude_vector: DoRA magnitude is not supported\n"
-        "  unmatched key: base_model.model.fcl.lora_A.weight: the net has no slot fcl; the nearest is fc1\n"
-        "  unmatched key: base_model.model.fcl.lora_B.weight: the net has no slot fcl; the nearest is fc1\n"
-        "  unmatched key: lora_unet_fc2.lora_down.weight: expected a name that begins with base_model.model.\n"
-        "  wrong shape: base_model.model.fc1.lora_B.weight: expected [8, 2] [out, rank], got [9, 2]\n"
-        "  incomplete pair: base_model.model.fc2.lora_A.weight: its partner lora_B is missing");
+  folder.tensors.add("lora_unet_fc2.lora_down.weight", {2, 8});          // another tool's name
+  CHECK(
+      refusal(folder) ==
+      "PEFT adapter, 0 slots matched, 6 findings; not one slot of this net is named in the file\n"
+      "  refused kind: base_model.model.fc2.lora_magnitude_vector: DoRA magnitude is not supported\n"
+      "  unmatched key: base_model.model.fcl.lora_A.weight: the net has no slot fcl; the nearest is fc1\n"
+      "  unmatched key: base_model.model.fcl.lora_B.weight: the net has no slot fcl; the nearest is fc1\n"
+      "  unmatched key: lora_unet_fc2.lora_down.weight: expected a name that begins with base_model.model.\n"
+      "  wrong shape: base_model.model.fc1.lora_B.weight: expected [8, 2] [out, rank], got [9, 2]\n"
+      "  incomplete pair: base_model.model.fc2.lora_A.weight: its partner lora_B is missing");
 }
 
 TEST_CASE("A rank that is not the configuration's is refused") {
@@ -135,8 +138,8 @@ TEST_CASE("A rank that is not the configuration's is refused") {
 TEST_CASE("A setting that would change the result is refused by name") {
   Folder folder;
   folder.add_pair("fc1", 12, 8);
-  CHECK(refusal(folder, R"("r": 2, "lora_alpha": 4, "use_dora": true)").find(
-            "unsupported setting: ") != std::string::npos);
+  CHECK(refusal(folder, R"("r": 2, "lora_alpha": 4, "use_dora": true)").find("unsupported setting: ") !=
+        std::string::npos);
 }
 
 TEST_CASE("Two keys for one place are a duplicate") {

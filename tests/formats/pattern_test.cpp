@@ -49,13 +49,17 @@ TEST_CASE("The first matching key is the one that PEFT chooses") {
 }
 
 TEST_CASE("Syntax outside the supported part is refused with its place") {
-  CHECK_THROWS_WITH_AS(Pattern("a(?=b)"),
-                       "pattern 'a(?=b)': a group that is not (...) or (?:...) at character 3 is not supported; write "
-                       "the module names in full", error);
-  CHECK_THROWS_WITH_AS(Pattern("*x"), "pattern '*x': a quantifier with nothing before it at character 1 is not "
-                                      "supported; write the module names in full", error);
-  for (const char* wrong : {"(a", "a)", "[a", "a{2", "a{3,1}", "a**", "\\b", "\\1", "[b-a]", "a{1000}",
-                            "((((((((((a))))))))))"})
+  CHECK_THROWS_WITH_AS(
+      Pattern("a(?=b)"),
+      "pattern 'a(?=b)': a group that is not (...) or (?:...) at character 3 is not supported; write "
+      "the module names in full",
+      error);
+  CHECK_THROWS_WITH_AS(Pattern("*x"),
+                       "pattern '*x': a quantifier with nothing before it at character 1 is not "
+                       "supported; write the module names in full",
+                       error);
+  for (const char* wrong :
+       {"(a", "a)", "[a", "a{2", "a{3,1}", "a**", "\\b", "\\1", "[b-a]", "a{1000}", "((((((((((a))))))))))"})
     CHECK_THROWS_AS((void)Pattern(wrong), error);
 }
 

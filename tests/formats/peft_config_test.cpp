@@ -8,7 +8,8 @@ using namespace tenon;
 namespace {
 
 PeftConfig parse(std::string_view members) {
-  return parse_peft_config(concat("{\"peft_type\": \"LORA\"", members.empty() ? "" : ", ", members, "}"), "c.json");
+  return parse_peft_config(concat("{\"peft_type\": \"LORA\"", members.empty() ? "" : ", ", members, "}"),
+                           "c.json");
 }
 
 } // namespace
@@ -40,14 +41,15 @@ TEST_CASE("A null pattern or an unknown setting changes nothing") {
 TEST_CASE("Settings that change the result and are not supported are listed") {
   const PeftConfig config = parse(R"("r": 4, "lora_alpha": 4, "use_dora": true, "bias": "all",
                                      "modules_to_save": ["head"])");
-  CHECK(config.unsupported == std::vector<std::string>{"use_dora is true", "bias is \"all\"",
-                                                       "modules_to_save is an array of 1"});
+  CHECK(config.unsupported ==
+        std::vector<std::string>{"use_dora is true", "bias is \"all\"", "modules_to_save is an array of 1"});
 }
 
 TEST_CASE("What is not a LoRA configuration is refused with file and key") {
   CHECK_THROWS_WITH_AS(parse_peft_config(R"({"peft_type": "LOHA"})", "c.json"),
                        "c.json: peft_type: expected \"LORA\", got \"LOHA\"", load_error);
-  CHECK_THROWS_WITH_AS(parse(R"("r": 0, "lora_alpha": 8)"), "c.json: r: expected a rank of at least 1, got 0", load_error);
+  CHECK_THROWS_WITH_AS(parse(R"("r": 0, "lora_alpha": 8)"), "c.json: r: expected a rank of at least 1, got 0",
+                       load_error);
   CHECK_THROWS_WITH_AS(parse(R"("r": 2, "lora_alpha": 8, "rank_pattern": {"a": -1})"),
                        "c.json: a: expected a rank of at least 1, got -1", load_error);
   CHECK_THROWS_AS(parse(R"("r": 2)"), load_error);

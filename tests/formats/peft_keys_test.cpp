@@ -30,8 +30,10 @@ TEST_CASE("Keys are taken apart with and without an adapter's name") {
 
 TEST_CASE("Names that only look like parts are modules") {
   static_assert(is("base_model.model.lora_A.proj.lora_A.weight", "lora_A.proj", AdapterPart::lora_a));
-  static_assert(is("base_model.model.base_model.model.x.lora_B.weight", "base_model.model.x", AdapterPart::lora_b));
-  static_assert(is("base_model.model.a.lora_Around.weight", "a.lora_Around.weight", AdapterPart::saved_module));
+  static_assert(
+      is("base_model.model.base_model.model.x.lora_B.weight", "base_model.model.x", AdapterPart::lora_b));
+  static_assert(
+      is("base_model.model.a.lora_Around.weight", "a.lora_Around.weight", AdapterPart::saved_module));
   static_assert(!parse_peft_key("lora_unet_a.lora_down.weight"));
   static_assert(!parse_peft_key("model.a.lora_A.weight"));
 }

@@ -58,7 +58,8 @@ TEST_CASE("A user's own layer is lowered planned and run like any other") {
   const Tensor y = session(x);
   for (std::size_t i = 0; i < 4; ++i) {
     float expected = x.values()[i];
-    for (const TensorView& weight : model.weights()) expected *= reinterpret_cast<const float*>(weight.data)[i];
+    for (const TensorView& weight : model.weights())
+      expected *= reinterpret_cast<const float*>(weight.data)[i];
     CHECK(y.values()[i] == expected);
   }
 }

@@ -23,7 +23,8 @@ bool took_over(const Program& program, WireId later, WireId earlier) {
 
 struct Check {
   std::int64_t bytes = 0;
-  std::int64_t alive_at_once = 0; ///< the most bytes of wires that are alive in one step: no plan can need less
+  std::int64_t alive_at_once =
+      0; ///< the most bytes of wires that are alive in one step: no plan can need less
 };
 
 /// Lays the net out and compares every pair of wires that are alive together.

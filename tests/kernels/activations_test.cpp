@@ -11,6 +11,7 @@
 #include <limits>
 #include <numbers>
 #include <span>
+#include <string_view>
 #include <vector>
 
 using namespace tenon::test;
@@ -21,7 +22,7 @@ namespace {
 using Kernel = void (*)(std::span<const float>, std::span<float>);
 
 struct Activation {
-  const char* name;
+  std::string_view name;
   Kernel kernel;
   double (*exact)(double);
   double tolerance; ///< relative, where |x| <= 5; the functions of vectors that Eigen gives are good to 2 or

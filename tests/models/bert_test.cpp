@@ -10,7 +10,9 @@
 #include <tenon/weights/safetensors.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -22,8 +24,7 @@ using namespace tenon;
 using namespace tenon::models;
 using tenon::test::fetched_model;
 
-// --- what the types say
-// -------------------------------------------------------------------------------------
+// --- what the types say ------------------------------------------------------------------------
 
 static_assert(slot_count<BertEncoder<minilm_l6>> == 36 && slot_count<MiniLM> == 36);
 static_assert(weight_count<MiniLM> == 5 + 6 * 16);
@@ -37,8 +38,7 @@ static_assert(slots<MiniLM>[4].path == "encoder.layer.*.intermediate.dense" && s
 static_assert(weights<MiniLM>[0].path == "embeddings.word_embeddings.weight");
 static_assert(output_shape<MiniLM> == Shape::of({batch_dim, fixed(384)}));
 
-// --- goldens
-// ------------------------------------------------------------------------------------------------
+// --- goldens -----------------------------------------------------------------------------------
 
 /// Largest difference allowed, as a share of the reference's largest entry. PyTorch's own float32 differs by
 /// 2e-7 of it in hidden states and 1e-6 in embeddings.

@@ -40,7 +40,8 @@ class RandomCycles {
     std::array<std::optional<Guard>, 3> guards;
     const int count = pick(3) + 1;
     for (int i = 0; i < count; ++i) {
-      const Adapter<Net>& adapter = adapters_[static_cast<std::size_t>(pick(static_cast<int>(adapters_.size())))];
+      const Adapter<Net>& adapter =
+          adapters_[static_cast<std::size_t>(pick(static_cast<int>(adapters_.size())))];
       const double scale = std::uniform_real_distribution<double>(-1.5, 1.5)(random_);
       std::optional<Guard>& guard = guards[static_cast<std::size_t>(i)];
       if (pick(merged_one_in_) == 0)
@@ -71,8 +72,8 @@ class RandomCycles {
 };
 
 template <class Net, class Forward, class Answer>
-void check_cycles(Ledger& ledger, const Model<Net>& model, Session<Net>& session, std::vector<Adapter<Net>> adapters,
-                  int merged_one_in, Forward forward, Answer answer) {
+void check_cycles(Ledger& ledger, const Model<Net>& model, Session<Net>& session,
+                  std::vector<Adapter<Net>> adapters, int merged_one_in, Forward forward, Answer answer) {
   RandomCycles cycles(session, std::move(adapters), merged_one_in, forward);
   const std::uint64_t hash = bytes_hash(model.checkpoint());
   const auto base = answer();
@@ -124,6 +125,7 @@ TEST_CASE("Ten thousand random cycles on MiniLM leave no trace") {
   std::vector<Adapter<models::MiniLM>> adapters;
   for (const char* name : {"tone_qv", "tone_all"})
     adapters.push_back(load_adapter<models::MiniLM>(data + name, {.ledger = &ledger}));
-  check_cycles(ledger, model, session, adapters, 12, [&] { session.run(id_view, mask_view); },
-               [&] { return session(id_view, mask_view)[0]; });
+  check_cycles(
+      ledger, model, session, adapters, 12, [&] { session.run(id_view, mask_view); },
+      [&] { return session(id_view, mask_view)[0]; });
 }

@@ -21,7 +21,8 @@ struct DigitsModel {
   Adapter<digits::Net> rotated = load_adapter<digits::Net>(data + "rotated", {.ledger = &ledger});
   Adapter<digits::Net> inverted = load_adapter<digits::Net>(data + "inverted", {.ledger = &ledger});
   Adapter<digits::Net> noisy = load_adapter<digits::Net>(data + "noisy", {.ledger = &ledger});
-  SafetensorsFile golden{TENON_TEST_DATA "/goldens/digits/digits_goldens.safetensors", ledger, Category::base_owned};
+  SafetensorsFile golden{TENON_TEST_DATA "/goldens/digits/digits_goldens.safetensors", ledger,
+                         Category::base_owned};
 };
 
 // Float sums of up to 128 terms through 8 layers; the largest error seen is 7e-7 of the largest logit.
@@ -52,16 +53,19 @@ TEST_CASE("Logits equal those of PyTorch and PEFT for every adapter scale and mo
     std::string key;
     std::vector<Adapter<digits::Net>> adapters;
   };
-  std::vector<Case> cases{{"rotated@0.8+inverted@0.6", {d.rotated.scaled(0.8), d.inverted.scaled(0.6)}},
-                          {"rotated@1+inverted@-0.5+noisy@0.3", {d.rotated, d.inverted.scaled(-0.5), d.noisy.scaled(0.3)}}};
-  for (const auto& [name, adapter] : {std::pair{"rotated", d.rotated}, {"inverted", d.inverted}, {"noisy", d.noisy}})
+  std::vector<Case> cases{
+      {"rotated@0.8+inverted@0.6", {d.rotated.scaled(0.8), d.inverted.scaled(0.6)}},
+      {"rotated@1+inverted@-0.5+noisy@0.3", {d.rotated, d.inverted.scaled(-0.5), d.noisy.scaled(0.3)}}};
+  for (const auto& [name, adapter] :
+       {std::pair{"rotated", d.rotated}, {"inverted", d.inverted}, {"noisy", d.noisy}})
     for (const auto& [text, scale] : {std::pair{"1", 1.0}, {"0.5", 0.5}, {"-0.75", -0.75}})
       cases.push_back({concat(name, "@", text), {adapter.scaled(scale)}});
   for (const Case& c : cases) {
     CAPTURE(c.key);
     const auto attach = [&]<class Mode>(Mode, const std::string& key) {
       std::array<std::optional<Guard>, 3> guards; // one guard each, nested
-      for (std::size_t i = 0; i < c.adapters.size(); ++i) guards[i].emplace(session.plan<Mode>(c.adapters[i]));
+      for (std::size_t i = 0; i < c.adapters.size(); ++i)
+        guards[i].emplace(session.plan<Mode>(c.adapters[i]));
       check_logits(session(x), d.golden.at(key));
     };
     attach(side_path{}, c.key);

@@ -30,12 +30,13 @@ TEST_CASE("A session that ends before its guard stops the program with a sentenc
   ::close(ends[1]);
   std::string said;
   char buffer[256];
-  for (ssize_t got; (got = ::read(ends[0], buffer, sizeof buffer)) > 0;) said.append(buffer, static_cast<std::size_t>(got));
+  for (ssize_t got; (got = ::read(ends[0], buffer, sizeof buffer)) > 0;)
+    said.append(buffer, static_cast<std::size_t>(got));
   ::close(ends[0]);
   int status = 0;
   ::waitpid(child, &status, 0);
   CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT));
-  CHECK(said.find("tenon: a Session ended while an adapter was attached to it; declare the guard after its session\n") !=
-        std::string::npos);
+  CHECK(said.find("tenon: a Session ended while an adapter was attached to it; declare the guard after its "
+                  "session\n") != std::string::npos);
 }
 #endif

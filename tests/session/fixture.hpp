@@ -15,7 +15,8 @@ namespace tenon::test {
 
 [[nodiscard]] inline Tensor ramp(std::vector<std::int64_t> shape) {
   Tensor x(std::move(shape));
-  for (std::size_t i = 0; i < x.values().size(); ++i) x.values()[i] = static_cast<float>((i * 29) % 41) / 41.0f - 0.5f;
+  for (std::size_t i = 0; i < x.values().size(); ++i)
+    x.values()[i] = static_cast<float>((i * 29) % 41) / 41.0f - 0.5f;
   return x;
 }
 

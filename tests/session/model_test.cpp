@@ -61,8 +61,9 @@ TEST_CASE("An element type that is not for weights or not the configured one is 
   const std::vector<std::int32_t> numbers(6);
   write_safetensors(path, std::vector<NamedTensor>{{"fc.weight", view(std::span(numbers).first(4), {2, 2})},
                                                    {"fc.bias", view(std::span(numbers).first(2), {2})}});
-  CHECK(message_of([&] { (void)open<Linear<"fc", 2, 2>>(path); }).find("expected F32, F16 or BF16, got I32") !=
-        std::string::npos);
+  CHECK(message_of([&] {
+          (void)open<Linear<"fc", 2, 2>>(path);
+        }).find("expected F32, F16 or BF16, got I32") != std::string::npos);
 }
 
 TEST_CASE("A prefix stands before every name of the net") {
@@ -92,5 +93,6 @@ TEST_CASE("A ledger and a budget in the configuration exclude each other") {
   static constexpr Config small{.budget = 1 * MiB};
   CHECK_THROWS_WITH_AS(
       (void)(open<Mlp, small>(f.folder.file("model.safetensors"), {.ledger = &f.ledger})),
-      "open: expected either a ledger or a configuration with a budget, got both; set the ledger's budget", error);
+      "open: expected either a ledger or a configuration with a budget, got both; set the ledger's budget",
+      error);
 }

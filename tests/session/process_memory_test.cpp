@@ -21,7 +21,9 @@ struct Since {
   ProcessMemory before = *read_process_memory();
 
   [[nodiscard]] std::int64_t anonymous() const { return read_process_memory()->anonymous - before.anonymous; }
-  [[nodiscard]] std::int64_t file_mapped() const { return read_process_memory()->file_mapped - before.file_mapped; }
+  [[nodiscard]] std::int64_t file_mapped() const {
+    return read_process_memory()->file_mapped - before.file_mapped;
+  }
 };
 
 bool within_two_percent(std::int64_t measured, std::int64_t expected) {
@@ -31,7 +33,8 @@ bool within_two_percent(std::int64_t measured, std::int64_t expected) {
 } // namespace
 
 TEST_CASE("The ledger agrees with the process within two percent") {
-  if (!read_process_memory() || under_sanitizer) return; // a sanitizer's own memory is in the process's figures
+  if (!read_process_memory() || under_sanitizer)
+    return; // a sanitizer's own memory is in the process's figures
   const Fixture<Wide> f;
   const Since mapped;
   const std::uint64_t hash = bytes_hash(f.model.checkpoint()); // touches every page of the mapping

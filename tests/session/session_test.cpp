@@ -14,7 +14,8 @@ TEST_CASE("The workspace is what activation_bytes promised for the same dimensio
     const BytesByCategory before = f.ledger.current();
     Session session(f.model, dims);
     CHECK(session.activation_bytes() == activation_bytes<Net>(dims));
-    CHECK(f.ledger.current()[Category::workspace] - before[Category::workspace] == activation_bytes<Net>(dims));
+    CHECK(f.ledger.current()[Category::workspace] - before[Category::workspace] ==
+          activation_bytes<Net>(dims));
   }
   static_assert(activation_bytes<Net>({.batch = 2, .tokens = 7}) > 0);
 }
@@ -22,7 +23,9 @@ TEST_CASE("The workspace is what activation_bytes promised for the same dimensio
 TEST_CASE("A session gives its bytes back when it ends") {
   Fixture<Mlp> f;
   const BytesByCategory start = f.ledger.current();
-  { Session session(f.model, {.tokens = 100}); }
+  {
+    Session session(f.model, {.tokens = 100});
+  }
   CHECK(f.ledger.current() == start);
 }
 
@@ -81,7 +84,8 @@ TEST_CASE("Loops in loops give what the same layers written out give") {
       expected = two(expected);
     }
   }
-  CHECK(session(x) == Tensor({1, 4, 6}, std::vector<float>(expected.values().begin(), expected.values().end())));
+  CHECK(session(x) ==
+        Tensor({1, 4, 6}, std::vector<float>(expected.values().begin(), expected.values().end())));
 }
 
 TEST_CASE("Loops of every parity end in the right buffer") {
@@ -118,30 +122,36 @@ TEST_CASE("An input that the net does not take is refused with both shapes") {
   Fixture<Encoder<8, 2>> f;
   Session session(f.model);
   const std::vector<std::int32_t> ids{1, 2, 3, 4};
-  CHECK_THROWS_WITH_AS((void)session(view(ids, {2, 2}), ramp({2, 3})),
-                       "input mask: expected [batch, tokens] F32, got [2, 3] F32; another input has tokens = 2", shape_error);
+  CHECK_THROWS_WITH_AS(
+      (void)session(view(ids, {2, 2}), ramp({2, 3})),
+      "input mask: expected [batch, tokens] F32, got [2, 3] F32; another input has tokens = 2", shape_error);
   CHECK_THROWS_WITH_AS((void)session(ramp({2, 2}), ramp({2, 2})),
                        "input ids: expected [batch, tokens] I32, got [2, 2] F32", shape_error);
   CHECK_THROWS_WITH_AS((void)session(view(ids, {1, 2, 2}), ramp({2, 2})),
                        "input ids: expected [batch, tokens] I32, got [1, 2, 2] I32", shape_error);
   const std::vector<std::int32_t> nothing;
   CHECK_THROWS_WITH_AS((void)session(view(nothing, {0, 2}), ramp({0, 2})),
-                       "input ids: expected [batch, tokens] I32, got [0, 2] I32; it has no elements", shape_error);
+                       "input ids: expected [batch, tokens] I32, got [0, 2] I32; it has no elements",
+                       shape_error);
 
   Fixture<Mlp> g;
   Session mlp(g.model);
-  CHECK_THROWS_WITH_AS((void)mlp(ramp({3, 7})), "input input: expected [batch, tokens, 6] F32, got [3, 7] F32",
-                       shape_error);
+  CHECK_THROWS_WITH_AS((void)mlp(ramp({3, 7})),
+                       "input input: expected [batch, tokens, 6] F32, got [3, 7] F32", shape_error);
   TensorView strided = ramp({4, 6});
   const Tensor wide = ramp({4, 12});
   strided.data = reinterpret_cast<const std::byte*>(wide.values().data());
   strided.strides[0] = 12;
-  CHECK_THROWS_WITH_AS((void)mlp(strided), "input input: expected [batch, tokens, 6] F32, got [4, 6] F32; its elements "
-                                           "must be contiguous, make a copy", shape_error);
+  CHECK_THROWS_WITH_AS((void)mlp(strided),
+                       "input input: expected [batch, tokens, 6] F32, got [4, 6] F32; its elements "
+                       "must be contiguous, make a copy",
+                       shape_error);
   strided.strides[0] = 6;
   strided.data += 2;
-  CHECK_THROWS_WITH_AS((void)mlp(strided), "input input: expected [batch, tokens, 6] F32, got [4, 6] F32; its address "
-                                           "must be a multiple of the element's size, make a copy", shape_error);
+  CHECK_THROWS_WITH_AS((void)mlp(strided),
+                       "input input: expected [batch, tokens, 6] F32, got [4, 6] F32; its address "
+                       "must be a multiple of the element's size, make a copy",
+                       shape_error);
 }
 
 TEST_CASE("An id outside the table is refused and the session goes on") {

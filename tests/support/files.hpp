@@ -20,7 +20,8 @@ namespace tenon::test {
 /// Tensors of given names and shapes with normal values of standard deviation `sigma`, kept until written.
 class RandomTensors {
  public:
-  RandomTensors(std::uint32_t seed, DType dtype, float sigma = 0.2f) : random_(seed), dtype_(dtype), sigma_(sigma) {}
+  RandomTensors(std::uint32_t seed, DType dtype, float sigma = 0.2f)
+      : random_(seed), dtype_(dtype), sigma_(sigma) {}
 
   void add(std::string name, std::vector<std::int64_t> shape) {
     std::int64_t size = 1;
@@ -65,8 +66,8 @@ void write_checkpoint(const std::string& path, std::uint32_t seed = 1, DType dty
 
 /// A PEFT folder with factors for every slot of `Net`. Returns the folder.
 template <class Net>
-std::string write_adapter(const std::string& folder, std::int64_t rank = 4, double alpha = 8, std::uint32_t seed = 2,
-                          DType dtype = DType::f32) {
+std::string write_adapter(const std::string& folder, std::int64_t rank = 4, double alpha = 8,
+                          std::uint32_t seed = 2, DType dtype = DType::f32) {
   const Program& program = program_of<Net>();
   RandomTensors tensors(seed, dtype);
   for (const SlotEntry& entry : program.slots)

@@ -20,8 +20,7 @@ namespace tenon::kernels {
 inline void relu(std::span<const float> x, std::span<float> y) {
   assert(x.size() == y.size() && "relu: one output per input");
   map_lanes(x, y, [](float* block, std::int64_t) {
-    Lanes v(block);
-    v = v.max(0.0f);
+    for (std::int64_t i = 0; i < lane_count; ++i) block[i] = block[i] < 0.0f ? 0.0f : block[i];
   });
 }
 

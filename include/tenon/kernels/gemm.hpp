@@ -8,7 +8,7 @@
 
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/scratch.hpp>
-#include <tenon/weights/convert.hpp>
+#include <tenon/kernels/weight_tile.hpp>
 
 #include <Eigen/Core>
 
@@ -16,7 +16,6 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <utility>
 
 namespace tenon::kernels {
@@ -39,31 +38,6 @@ inline constexpr std::int64_t gemm_stream_depth = 1536; ///< of k, streamed toge
   const std::int64_t depth = std::min(k, gemm_depth);
   const std::int64_t tile = scratch_bytes<float>(gemm_tile_floats(n, k));
   return scratch_sum({scratch_bytes<float>(depth * std::min(m, gemm_rows)), tile, tile});
-}
-
-/// `total` cut into the fewest parts of at most `most`, all but the last of one size, a multiple of `step`.
-[[nodiscard]] constexpr std::int64_t even_part(std::int64_t total, std::int64_t most,
-                                               std::int64_t step) noexcept {
-  const std::int64_t parts = (total + most - 1) / most;
-  const std::int64_t part = (total + parts - 1) / parts;
-  return std::min(total, (part + step - 1) / step * step);
-}
-
-/// A float matrix read as a weight.
-[[nodiscard]] inline WeightMatrix as_weight(ConstMatrix b) noexcept {
-  return {reinterpret_cast<const std::byte*>(b.data), DType::f32, b.rows, b.cols, b.stride};
-}
-
-/// The block's values as floats: in place if they are aligned floats already, else decoded into `room`.
-[[nodiscard]] inline ConstMatrix float_tile(WeightMatrix block, std::span<float> room) noexcept {
-  if (block.dtype == DType::f32 && reinterpret_cast<std::uintptr_t>(block.data) % alignof(float) == 0)
-    return {reinterpret_cast<const float*>(block.data), block.rows, block.cols, block.stride};
-  const bool is_dense = block.stride == block.cols;
-  const std::int64_t runs = is_dense ? 1 : block.rows;
-  const std::int64_t length = is_dense ? block.rows * block.cols : block.cols;
-  for (std::int64_t i = 0; i < runs; ++i)
-    decode(block.dtype, block.at(i, 0), length, room.data() + i * length);
-  return {room.data(), block.rows, block.cols, block.cols};
 }
 
 /// How b is stored: as [n, k], whose rows are dotted with those of a, or as [k, n].

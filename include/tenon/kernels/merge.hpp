@@ -10,6 +10,7 @@
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/scratch.hpp>
+#include <tenon/kernels/weight_tile.hpp>
 #include <tenon/weights/convert.hpp>
 
 #include <algorithm>

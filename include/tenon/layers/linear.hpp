@@ -47,7 +47,8 @@ std::int64_t linear_step_scratch(const StepContext& context) {
   const TensorView& w = context.weights[0];
   const std::int64_t base = kernels::linear_scratch_bytes(x.rows(), w.extent(0), w.extent(1));
   if constexpr (!HasSlot) return base;
-  const std::int64_t side = kernels::low_rank_scratch_bytes(x.rows(), w.extent(0), w.extent(1), kernels::low_rank_depth);
+  const std::int64_t side =
+      kernels::low_rank_scratch_bytes(x.rows(), w.extent(0), w.extent(1), kernels::low_rank_depth);
   return side > base ? side : base;
 }
 

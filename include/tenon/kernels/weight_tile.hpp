@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a kernel walks a weight of any stored type: in even tiles, each seen as floats only while it is used. A
+// new storage type (8 or 4 bits, with scales) enters the products and the merge here, and nowhere else. Cost:
+// decoding, into the room the caller gives; nothing where the weight is aligned floats. Any thread.
+#pragma once
+
+#include <tenon/kernels/matrix.hpp>
+#include <tenon/weights/convert.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace tenon::kernels {
+
+/// `total` cut into the fewest parts of at most `most`, all but the last of one size, a multiple of `step`.
+[[nodiscard]] constexpr std::int64_t even_part(std::int64_t total, std::int64_t most,
+                                               std::int64_t step) noexcept {
+  const std::int64_t parts = (total + most - 1) / most;
+  const std::int64_t part = (total + parts - 1) / parts;
+  return std::min(total, (part + step - 1) / step * step);
+}
+
+/// A float matrix read as a weight.
+[[nodiscard]] inline WeightMatrix as_weight(ConstMatrix b) noexcept {
+  return {reinterpret_cast<const std::byte*>(b.data), DType::f32, b.rows, b.cols, b.stride};
+}
+
+/// The block's values as floats: in place if they are aligned floats already, else decoded into `room`.
+[[nodiscard]] inline ConstMatrix float_tile(WeightMatrix block, std::span<float> room) noexcept {
+  if (block.dtype == DType::f32 && reinterpret_cast<std::uintptr_t>(block.data) % alignof(float) == 0)
+    return {reinterpret_cast<const float*>(block.data), block.rows, block.cols, block.stride};
+  const bool is_dense = block.stride == block.cols;
+  const std::int64_t runs = is_dense ? 1 : block.rows;
+  const std::int64_t length = is_dense ? block.rows * block.cols : block.cols;
+  for (std::int64_t i = 0; i < runs; ++i)
+    decode(block.dtype, block.at(i, 0), length, room.data() + i * length);
+  return {room.data(), block.rows, block.cols, block.cols};
+}
+
+} // namespace tenon::kernels
