@@ -3,7 +3,7 @@
 // tells what a checkpoint must hold and what a session will need; a layer's four members are all it takes to write one.
 //
 // Expected output:
-//   14 weights, 808 parameters, 3 adapter slots
+//   12 weights, 708 parameters, 3 adapter slots
 //   op               path                                          output                    weight         slot
 //   --               ----                                          ------                    ------         ----
 //   Copy                                                           [batch, tokens, 16]

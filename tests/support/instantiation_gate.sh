@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# instantiation_gate.sh CLANG FILE NUMBERS INCLUDE_DIR...
+# instantiation_gate.sh CLANG FILE NUMBERS FLAG...
 # Counts the class and function templates that FILE makes clang instantiate, and fails above 1.5 times the
 # number that NUMBERS gives in a line "<name of FILE> <count>". A count is the same on a busy machine and an
 # idle one; seconds are not. It does depend on the standard library's version: numbers are for Debian 12.
@@ -11,7 +11,7 @@ shift 3
 name=$(basename "$file")
 trace=$(mktemp)
 trap 'rm -f "$trace"' EXIT
-"$clang" -std=c++20 -c -O0 "${@/#/-I}" "$file" -o /dev/null -ftime-trace="$trace" -ftime-trace-granularity=0
+"$clang" -c -O0 "$@" "$file" -o /dev/null -ftime-trace="$trace" -ftime-trace-granularity=0
 count=$({ grep -oE '"name":"Instantiate(Class|Function)"' "$trace" || true; } | wc -l)
 committed=$(awk -v name="$name" '$1 == name { print $2 }' "$numbers" 2>/dev/null || true)
 

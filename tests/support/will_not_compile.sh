@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# will_not_compile.sh COMPILER FILE INCLUDE_DIR...
+# will_not_compile.sh COMPILER FILE FLAG...
 # FILE must compile with -DTENON_POSITIVE_CONTROL and must be refused without it, in the words of each of the
 # lines `// expect: <extended regular expression>` at its top. Prints how many lines a user gets to read.
 set -euo pipefail
@@ -8,7 +8,7 @@ export LC_ALL=C # plain quotes in messages
 
 compiler=$1 file=$2
 shift 2
-command=("$compiler" -std=c++20 -fsyntax-only "${@/#/-I}" "$file")
+command=("$compiler" -fsyntax-only "$@" "$file")
 mapfile -t expected < <(sed -n '/^\/\//!q; s|^// expect: ||p' "$file")
 fail() {
   printf '%s: %s\n' "$file" "$1"

@@ -79,15 +79,17 @@ class Describer {
   }
   static void row(std::string& out, std::string_view op, std::string_view path, std::string_view output,
                   std::string_view weight, std::string_view slot) {
-    const auto cell = [&out](std::string_view text, std::size_t width) {
-      out += text;
-      out.append(text.size() < width ? width - text.size() : 1, ' ');
+    std::string line;
+    const auto cell = [&line](std::string_view text, std::size_t width) {
+      line += text;
+      line.append(text.size() < width ? width - text.size() : 1, ' ');
     };
     cell(op, 17);
     cell(path, 46);
     cell(output, 26);
     cell(weight, 15);
-    out += concat(slot, "\n");
+    line += slot;
+    out += concat(std::string_view(line).substr(0, line.find_last_not_of(' ') + 1), "\n");
   }
 
   const Program& program_;
