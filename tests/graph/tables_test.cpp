@@ -49,3 +49,12 @@ TEST_CASE("Paths of nested repeats have one index for each") {
 TEST_CASE("An adapter of known rank has known bytes") {
   static_assert(adapter_bytes<Mlp, LoraOfRank<4>>(f32) == 4 * 4 * (6 + 10 + 10 + 6));
 }
+
+TEST_CASE("A slot is found by its full path also at compile time") {
+  static_assert(find_slot(program_of<Net>(), "encoder.layer.2.down") == 14);
+  static_assert(find_slot(program_of<Net>(), "encoder.layer.3.down") == -1);
+  static_assert(find_slot(program_of<Net>(), "encoder.layer.02.down") == -1);
+  static_assert(find_slot(program_of<Net>(), "encoder.layer.2.down.more") == -1);
+  static_assert(find_slot(program_of<Net>(), "layer.2.down") == -1);
+  static_assert(find_slot(program_of<Nested<3, 2>>(), "outer.2.inner.1.fc") == 8);
+}

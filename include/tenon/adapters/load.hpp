@@ -12,9 +12,9 @@
 #include <tenon/graph/lower.hpp>
 #include <tenon/graph/tables.hpp>
 
-#include <map>
 #include <memory>
 #include <optional>
+#include <vector>
 
 namespace tenon {
 
@@ -38,9 +38,8 @@ struct FoundPair {
 /// Reads one adapter for one net; a step of its work per member function.
 class AdapterReader {
  public:
-  AdapterReader(const Program& program, std::int64_t rank) : program_(program), rank_(rank) {
-    for (std::int32_t i = 0; i < program.slot_count; ++i) slots_.emplace(slot_path(program, i), i);
-  }
+  AdapterReader(const Program& program, std::int64_t rank)
+      : program_(program), rank_(rank), pairs_(static_cast<std::size_t>(program.slot_count)) {}
 
   [[nodiscard]] std::shared_ptr<const AdapterData> read(const std::string& path, const LoadOptions& options) {
     Ledger& ledger = options.ledger != nullptr ? *options.ledger : process_ledger();
@@ -59,7 +58,10 @@ class AdapterReader {
     for (const std::string& setting : config_->unsupported)
       add(FindingKind::unsupported, config_path, concat(setting, ", which Tenon does not apply"));
     for (const CheckpointTensor& tensor : data->file.tensors()) sort_in(tensor);
-    for (const auto& [slot, pair] : pairs_) match(slot, pair, data->factors);
+    for (std::int32_t slot = 0; slot < program_.slot_count; ++slot)
+      if (const FoundPair& pair = pairs_[static_cast<std::size_t>(slot)];
+          pair.a != nullptr || pair.b != nullptr)
+        match(slot, pair, data->factors);
     if (options.on_mismatch == OnMismatch::refuse && !report_->fits())
       throw load_error(ErrorCode::bad_adapter, report_->text(), {.file = weights});
     return data;
@@ -79,9 +81,9 @@ class AdapterReader {
     if (key->part != AdapterPart::lora_a && key->part != AdapterPart::lora_b)
       return add(FindingKind::refused_kind, tensor.name,
                  concat(adapter_part_name(key->part), " is not supported"));
-    const auto slot = slots_.find(key->module);
-    if (slot == slots_.end()) return add(FindingKind::unmatched_key, tensor.name, nearest_slot(key->module));
-    FoundPair& pair = pairs_[slot->second];
+    const std::int32_t slot = find_slot(program_, key->module);
+    if (slot < 0) return add(FindingKind::unmatched_key, tensor.name, nearest_slot(key->module));
+    FoundPair& pair = pairs_[static_cast<std::size_t>(slot)];
     const CheckpointTensor*& place = key->part == AdapterPart::lora_a ? pair.a : pair.b;
     if (place != nullptr)
       return add(FindingKind::duplicate, tensor.name, concat("its slot already has ", place->name));
@@ -89,10 +91,10 @@ class AdapterReader {
   }
 
   [[nodiscard]] std::string nearest_slot(std::string_view module) const {
-    NearestName nearest(module);
-    for (const auto& [path, index] : slots_) nearest.offer(path);
-    return concat("the net has no slot ", module,
-                  nearest.best().empty() ? "" : concat("; the nearest is ", nearest.best()));
+    std::vector<std::string> paths;
+    for (std::int32_t i = 0; i < program_.slot_count; ++i) paths.push_back(slot_path(program_, i));
+    const std::string_view nearest = nearest_name(module, paths);
+    return concat("the net has no slot ", module, nearest.empty() ? "" : "; the nearest is ", nearest);
   }
 
   [[nodiscard]] const SlotEntry& entry_of(std::int32_t slot) const {
@@ -130,15 +132,14 @@ class AdapterReader {
     if (!is_weight_dtype(tensor.view.dtype))
       add(FindingKind::wrong_dtype, tensor.name,
           concat("expected F32, F16 or BF16, got ", dtype_name(tensor.view.dtype)));
-    if (!std::ranges::equal(tensor.view.shape(), expected))
+    if (!tensor.view.has_shape(expected))
       add(FindingKind::wrong_shape, tensor.name,
           concat("expected ", shape_text(expected), " ", dims, ", got ", shape_text(tensor.view.shape())));
   }
 
   const Program& program_;
   std::int64_t rank_;
-  std::map<std::string, std::int32_t, std::less<>> slots_{};
-  std::map<std::int32_t, FoundPair> pairs_{};
+  std::vector<FoundPair> pairs_; ///< by slot
   std::optional<PeftConfig> config_{};
   AdapterReport* report_ = nullptr;
 };

@@ -138,4 +138,31 @@ struct Program {
   return out;
 }
 
+/// Which copy of an entry a full path names, or -1: each mark stands for the index of its loop, in decimal.
+[[nodiscard]] constexpr std::int64_t copy_named(const Program& program, TextRef pattern, std::int32_t loop,
+                                                std::string_view path) noexcept {
+  std::array<std::int64_t, max_loop_depth> counts{};
+  for (std::int32_t l = loop; l != no_index; l = program.loops[static_cast<std::size_t>(l)].parent) {
+    const Loop& at = program.loops[static_cast<std::size_t>(l)];
+    counts[static_cast<std::size_t>(at.depth)] = at.count;
+  }
+  std::int64_t copy = 0;
+  std::size_t depth = 0;
+  for (const char c : program.text_of(pattern)) {
+    if (c != loop_mark) {
+      if (path.empty() || path.front() != c) return -1;
+      path.remove_prefix(1);
+      continue;
+    }
+    std::int64_t index = 0;
+    std::size_t digits = 0;
+    for (; digits < path.size() && path[digits] >= '0' && path[digits] <= '9' && digits < 9; ++digits)
+      index = index * 10 + (path[digits] - '0');
+    if (digits == 0 || (digits > 1 && path.front() == '0') || index >= counts[depth]) return -1;
+    path.remove_prefix(digits);
+    copy = copy * counts[depth++] + index;
+  }
+  return path.empty() ? copy : -1;
+}
+
 } // namespace tenon

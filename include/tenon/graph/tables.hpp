@@ -99,6 +99,15 @@ template <class Net, class Kind>
   return adapter_parameters<Net, Kind>() * dtype_bytes(dtype);
 }
 
+/// The slot with this full path, loops expanded, or -1. Also at compile time:
+/// `static_assert(find_slot(program_of<Net>(), "encoder.layer.3.attention.self.query") >= 0)`.
+[[nodiscard]] constexpr std::int32_t find_slot(const Program& program, std::string_view path) noexcept {
+  for (const SlotEntry& slot : program.slots)
+    if (const std::int64_t copy = copy_named(program, slot.path, slot.loop, path); copy >= 0)
+      return slot.base + static_cast<std::int32_t>(copy);
+  return -1;
+}
+
 /// The full path of slot `index` (0 ... slot_count - 1).
 [[nodiscard]] inline std::string slot_path(const Program& program, std::int64_t index) {
   for (const SlotEntry& slot : program.slots)

@@ -7,10 +7,10 @@
 #pragma once
 
 #include <tenon/kernels/lanes.hpp>
-
-#include <Eigen/Core>
+#include <tenon/kernels/packet_math.hpp>
 
 #include <cassert>
+#include <cmath>
 #include <cstdint>
 #include <span>
 
@@ -28,18 +28,17 @@ inline void relu(std::span<const float> x, std::span<float> y) {
 inline void silu(std::span<const float> x, std::span<float> y) {
   assert(x.size() == y.size() && "silu: one output per input");
   map_lanes(x, y, [](float* block, std::int64_t) {
-    Lanes v(block);
-    v /= 1.0f + (-v).exp();
+    alignas(64) float e[lane_count];
+    for (std::int64_t i = 0; i < lane_count; ++i) e[i] = -block[i];
+    exp_lanes(e);
+    for (std::int64_t i = 0; i < lane_count; ++i) block[i] /= 1.0f + e[i];
   });
 }
 
 /// y = tanh(x).
 inline void tanh(std::span<const float> x, std::span<float> y) {
   assert(x.size() == y.size() && "tanh: one output per input");
-  map_lanes(x, y, [](float* block, std::int64_t) {
-    Lanes v(block);
-    v = v.tanh();
-  });
+  map_lanes(x, y, [](float* block, std::int64_t) { tanh_lanes(block); });
 }
 
 /// y = x Phi(x), Phi being the normal distribution function, (1 + erf(x / sqrt 2)) / 2; PyTorch's default
@@ -49,15 +48,27 @@ inline void tanh(std::span<const float> x, std::span<float> y) {
 inline void gelu(std::span<const float> x, std::span<float> y) {
   assert(x.size() == y.size() && "gelu: one output per input");
   map_lanes(x, y, [](float* block, std::int64_t) {
-    Lanes v(block);
-    const Eigen::Array<float, lane_count, 1> a = v.abs().min(14.0f);
-    const Eigen::Array<float, lane_count, 1> t = (1.0f + 0.34375f * a).inverse();
-    Eigen::Array<float, lane_count, 1> g = -0.0278093282f * t + 0.143849137f;
-    for (const float c : {-0.271714022f, 0.190921027f, -0.0393072206f, 0.112658016f, 0.116740448f,
-                          0.137542278f, 0.137119672f})
-      g = g * t + c;
-    // x Phi(x) = max(x, 0) - |x| Phi(-|x|)
-    v = (0.5f * v + 0.5f * v.abs()) - a * t * g * (-0.5f * a.square()).exp();
+    alignas(64) float a[lane_count];
+    alignas(64) float e[lane_count];
+    for (std::int64_t i = 0; i < lane_count; ++i) {
+      const float size = std::fabs(block[i]);
+      a[i] = size > 14.0f ? 14.0f : size;
+      e[i] = -0.5f * (a[i] * a[i]);
+    }
+    exp_lanes(e);
+    for (std::int64_t i = 0; i < lane_count; ++i) {
+      const float t = 1.0f / (1.0f + 0.34375f * a[i]);
+      float g = -0.0278093282f * t + 0.143849137f;
+      g = g * t - 0.271714022f;
+      g = g * t + 0.190921027f;
+      g = g * t - 0.0393072206f;
+      g = g * t + 0.112658016f;
+      g = g * t + 0.116740448f;
+      g = g * t + 0.137542278f;
+      g = g * t + 0.137119672f;
+      // x Phi(x) = max(x, 0) - |x| Phi(-|x|)
+      block[i] = (0.5f * block[i] + 0.5f * std::fabs(block[i])) - a[i] * t * g * e[i];
+    }
   });
 }
 
@@ -66,9 +77,12 @@ inline void gelu(std::span<const float> x, std::span<float> y) {
 inline void gelu_tanh(std::span<const float> x, std::span<float> y) {
   assert(x.size() == y.size() && "gelu_tanh: one output per input");
   map_lanes(x, y, [](float* block, std::int64_t) {
-    Lanes v(block);
     constexpr float minus_two_over_root = -1.59576912f; // -2 sqrt(2 / pi)
-    v /= 1.0f + (minus_two_over_root * v * (1.0f + 0.044715f * v.square())).exp();
+    alignas(64) float e[lane_count];
+    for (std::int64_t i = 0; i < lane_count; ++i)
+      e[i] = minus_two_over_root * block[i] * (1.0f + 0.044715f * (block[i] * block[i]));
+    exp_lanes(e);
+    for (std::int64_t i = 0; i < lane_count; ++i) block[i] /= 1.0f + e[i];
   });
 }
 

@@ -4,8 +4,6 @@
 
 #include <tenon/kernels/lanes.hpp>
 
-#include <Eigen/Core>
-
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
@@ -20,8 +18,7 @@ inline void add(std::span<const float> a, std::span<const float> b, std::span<fl
   alignas(64) float other[lane_count] = {};
   visit_lanes(a, 0.0f, [&](float* block, std::int64_t begin, std::int64_t count) {
     std::copy_n(b.data() + begin, count, other);
-    Lanes v(block);
-    v += ConstLanes(other);
+    for (std::int64_t i = 0; i < lane_count; ++i) block[i] += other[i];
     std::copy_n(static_cast<const float*>(block), count, y.data() + begin);
   });
 }

@@ -10,8 +10,6 @@
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/weights/convert.hpp>
 
-#include <Eigen/Core>
-
 #include <algorithm>
 #include <cassert>
 #include <cmath>
@@ -29,32 +27,33 @@ inline void weight_lanes(WeightVector weight, float absent, std::int64_t begin, 
 
 /// sum_j (x_j - centre)^2, in double.
 [[nodiscard]] inline double sum_of_squares(std::span<const float> x, double centre) {
-  double sum = 0.0;
-  visit_lanes(x, 0.0f, [&](float* block, std::int64_t, std::int64_t count) {
-    Eigen::Array<double, lane_count, 1> d = ConstLanes(block).cast<double>() - centre;
-    std::fill(d.data() + count, d.data() + lane_count, 0.0);
-    sum += d.square().sum();
+  double sums[lane_count] = {};
+  visit_lanes(x, 0.0f, [&](const float* block, std::int64_t, std::int64_t count) {
+    double d[lane_count];
+    for (std::int64_t i = 0; i < lane_count; ++i) d[i] = static_cast<double>(block[i]) - centre;
+    std::fill(d + count, d + lane_count, 0.0);
+    for (std::int64_t i = 0; i < lane_count; ++i) sums[i] += d[i] * d[i];
   });
-  return sum;
+  return reduce_lanes(sums);
 }
 
 /// y = (x - mean) / sqrt(variance + eps) * gamma + beta for one row, the variance over all of its elements.
 inline void layer_norm_row(std::span<const float> x, WeightVector gamma, WeightVector beta, double eps,
                            std::span<float> y) {
   const auto size = static_cast<double>(x.size());
-  double sum = 0.0;
-  visit_lanes(x, 0.0f, [&](float* block, std::int64_t, std::int64_t) {
-    sum += ConstLanes(block).cast<double>().sum();
+  double sums[lane_count] = {};
+  visit_lanes(x, 0.0f, [&](const float* block, std::int64_t, std::int64_t) {
+    for (std::int64_t i = 0; i < lane_count; ++i) sums[i] += static_cast<double>(block[i]);
   });
-  const double mean = sum / size;
+  const double mean = reduce_lanes(sums) / size;
   const double inverse = 1.0 / std::sqrt(sum_of_squares(x, mean) / size + eps);
   alignas(64) float scale[lane_count];
   alignas(64) float shift[lane_count];
   visit_lanes(x, 0.0f, [&](float* block, std::int64_t begin, std::int64_t count) {
     weight_lanes(gamma, 1.0f, begin, count, scale);
     weight_lanes(beta, 0.0f, begin, count, shift);
-    Lanes v(block);
-    v = ((v.cast<double>() - mean) * inverse).cast<float>() * ConstLanes(scale) + ConstLanes(shift);
+    for (std::int64_t i = 0; i < lane_count; ++i)
+      block[i] = static_cast<float>((static_cast<double>(block[i]) - mean) * inverse) * scale[i] + shift[i];
     std::copy_n(static_cast<const float*>(block), count, y.data() + begin);
   });
 }
@@ -84,8 +83,8 @@ inline void l2_normalize(ConstMatrix x, Matrix y, double eps = 1e-12) {
   for (std::int64_t i = 0; i < x.rows; ++i) {
     const double inverse = 1.0 / std::max(std::sqrt(sum_of_squares(x.row_span(i), 0.0)), eps);
     map_lanes(x.row_span(i), y.row_span(i), [&](float* block, std::int64_t) {
-      Lanes v(block);
-      v = (v.cast<double>() * inverse).cast<float>();
+      for (std::int64_t k = 0; k < lane_count; ++k)
+        block[k] = static_cast<float>(static_cast<double>(block[k]) * inverse);
     });
   }
 }

@@ -7,8 +7,6 @@
 #include <tenon/kernels/lanes.hpp>
 #include <tenon/kernels/matrix.hpp>
 
-#include <Eigen/Core>
-
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
@@ -28,13 +26,13 @@ inline void mean_pool_one(ConstMatrix x, std::span<const float> mask, std::span<
   for (std::int64_t j = 0; j < x.cols; j += lane_count) {
     const std::int64_t count = std::min(lane_count, x.cols - j);
     alignas(64) float block[lane_count] = {};
-    Eigen::Array<double, lane_count, 1> sum = Eigen::Array<double, lane_count, 1>::Zero();
+    double sum[lane_count] = {};
     for (std::int64_t t = 0; t < x.rows; ++t) {
       std::copy_n(x.row(t) + j, count, block);
-      sum += ConstLanes(block).cast<double>() * weight_of(t);
+      const double weight = weight_of(t);
+      for (std::int64_t i = 0; i < lane_count; ++i) sum[i] += static_cast<double>(block[i]) * weight;
     }
-    Lanes mean(block);
-    mean = (sum * inverse).cast<float>();
+    for (std::int64_t i = 0; i < lane_count; ++i) block[i] = static_cast<float>(sum[i] * inverse);
     std::copy_n(static_cast<const float*>(block), count, y.data() + j);
   }
 }

@@ -7,8 +7,7 @@
 
 #include <tenon/kernels/lanes.hpp>
 #include <tenon/kernels/matrix.hpp>
-
-#include <Eigen/Core>
+#include <tenon/kernels/packet_math.hpp>
 
 #include <algorithm>
 #include <cassert>
@@ -25,20 +24,19 @@ inline constexpr float masked_score = std::numeric_limits<float>::lowest();
 inline void softmax_row(std::span<const float> x, std::span<float> y) {
   float largest = masked_score;
   for (const float v : x) largest = std::max(largest, v);
-  float sum = 0.0f;
+  alignas(64) float sums[lane_count] = {};
   visit_lanes(x, masked_score, [&](float* block, std::int64_t begin, std::int64_t count) {
-    Lanes v(block);
-    v -= largest;
-    v = v.exp();
-    v -= v.min(std::numeric_limits<float>::min()); // Eigen's exp never gets down to 0
+    for (std::int64_t i = 0; i < lane_count; ++i) block[i] -= largest;
+    exp_lanes(block);
+    constexpr float least = std::numeric_limits<float>::min(); // exp_lanes does not get down to 0
+    for (std::int64_t i = 0; i < lane_count; ++i) block[i] -= block[i] > least ? least : block[i];
     std::fill(block + count, block + lane_count, 0.0f);
-    sum += v.sum();
+    for (std::int64_t i = 0; i < lane_count; ++i) sums[i] += block[i];
     std::copy_n(static_cast<const float*>(block), count, y.data() + begin);
   });
-  const float inverse = 1.0f / sum;
+  const float inverse = 1.0f / reduce_lanes(sums);
   map_lanes(y, y, [&](float* block, std::int64_t) {
-    Lanes v(block);
-    v *= inverse;
+    for (std::int64_t i = 0; i < lane_count; ++i) block[i] *= inverse;
   });
 }
 

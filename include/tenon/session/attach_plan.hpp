@@ -51,7 +51,7 @@ struct AttachPlan {
     plan.term_count += std::ssize(adapter->factors);
     for (const SlotFactors& factors : adapter->factors) plan.slots.push_back(factors.slot);
   }
-  std::ranges::sort(plan.slots);
+  std::sort(plan.slots.begin(), plan.slots.end());
   plan.slots.erase(std::unique(plan.slots.begin(), plan.slots.end()), plan.slots.end());
 
   constexpr auto size_of = []<class T>(std::int64_t count) {

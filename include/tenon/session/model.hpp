@@ -59,7 +59,7 @@ inline void bind_weights(const Program& program, std::string_view prefix, Weight
       }
       used[static_cast<std::size_t>(tensor - checkpoint.tensors().data())] = true;
       const DType dtype = tensor->view.dtype;
-      if (!std::ranges::equal(tensor->view.shape(), entry.shape()))
+      if (!tensor->view.has_shape(entry.shape()))
         fault(ErrorCode::wrong_shape, name,
               concat("expected ", shape_text(entry.shape()), ", got ", tensor->view.text()));
       else if (!is_weight_dtype(dtype) || (!wanted.any && dtype != wanted.dtype))

@@ -17,7 +17,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -149,16 +148,18 @@ inline void Checkpoint::open_index(const std::string& index, Ledger& ledger, Cat
   const std::string_view text(reinterpret_cast<const char*>(mapping.bytes().data()), mapping.bytes().size());
   const JsonValue root = parse_json(text, {.file = index});
   const std::string what = concat(index, ": weight_map");
-  std::map<std::string_view, std::size_t> opened;
+  std::vector<std::string_view> opened; // shards, in the order of files_
   for (const auto& [name, value] : root.at("weight_map", index).object(what)) {
     const std::string& shard = value.string(concat(index, ": ", name));
     if (!is_inside_folder(shard)) refuse(index, name, "a shard inside the index's folder", json_quote(shard));
-    const auto [at, is_new] = opened.try_emplace(shard, files_.size());
+    const auto at = static_cast<std::size_t>(std::find(opened.begin(), opened.end(), shard) - opened.begin());
     const std::string path = concat(folder_of(index), shard);
-    if (is_new && file_kind(path) != FileKind::file)
-      refuse(index, name, concat("its shard ", path), "no such file");
-    if (is_new) files_.emplace_back(path, ledger, category);
-    const SafetensorsFile& file = files_[at->second];
+    if (at == opened.size()) {
+      if (file_kind(path) != FileKind::file) refuse(index, name, concat("its shard ", path), "no such file");
+      files_.emplace_back(path, ledger, category);
+      opened.push_back(shard);
+    }
+    const SafetensorsFile& file = files_[at];
     if (file.header().find(name) == nullptr)
       refuse(file.path(), name, concat("a tensor that ", index, " places here"), "none");
   }

@@ -53,6 +53,12 @@ struct TensorView {
   [[nodiscard]] std::int64_t stride(int axis) const noexcept {
     return strides[static_cast<std::size_t>(axis)];
   }
+  [[nodiscard]] bool has_shape(std::span<const std::int64_t> other) const noexcept {
+    if (static_cast<std::size_t>(rank) != other.size()) return false;
+    for (std::size_t i = 0; i < other.size(); ++i)
+      if (extents[i] != other[i]) return false;
+    return true;
+  }
   /// Elements in all; 1 for a scalar (rank 0).
   [[nodiscard]] std::int64_t size() const noexcept {
     std::int64_t n = 1;
