@@ -58,3 +58,15 @@ TEST_CASE("A slot is found by its full path also at compile time") {
   static_assert(find_slot(program_of<Net>(), "layer.2.down") == -1);
   static_assert(find_slot(program_of<Nested<3, 2>>(), "outer.2.inner.1.fc") == 8);
 }
+
+TEST_CASE("The net of the README is what the README says") {
+  using Readme = Scope<
+      "encoder",
+      Repeat<"layer", 6,
+             Graph<Inputs<"x", "mask">, Let<"heads", SelfAttention<"attention.self", 384, 12>, "x", "mask">,
+                   Let<"attended", Linear<"attention.output.dense", 384, 384>, "heads">,
+                   Let<"y", AddNorm<"attention.output.LayerNorm", 384>, "attended", "x">, Outputs<"y">>>>;
+  static_assert(slot_count<Readme> == 24);
+  static_assert(slots<Readme>[0].path == "encoder.layer.*.attention.self.query");
+  static_assert(activation_bytes<Readme>({.tokens = 256}) <= 3 * MiB);
+}
