@@ -7,10 +7,11 @@
 
 #include <tenon/core/error.hpp>
 #include <tenon/core/text.hpp>
+#include <tenon/formats/character_set.hpp>
 
-#include <bitset>
 #include <cstddef>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,7 +44,7 @@ class Pattern {
 
   struct Piece {
     PieceKind kind = PieceKind::characters;
-    std::bitset<256> characters{};
+    CharacterSet characters{};
     std::vector<Branch> choices{};
     std::size_t least = 1;
     std::size_t most = 1;
@@ -143,39 +144,14 @@ class Pattern {
     return number;
   }
 
-  static void set_range(std::bitset<256>& set, unsigned first, unsigned last) {
-    for (unsigned c = first; c <= last; ++c) set.set(c);
-  }
-
-  [[nodiscard]] std::bitset<256> parse_escape() {
-    std::bitset<256> set;
+  [[nodiscard]] CharacterSet parse_escape() {
     const char c = next();
-    switch (c) {
-    case 'd':
-    case 'D':
-      set_range(set, '0', '9');
-      break;
-    case 'w':
-    case 'W':
-      set_range(set, '0', '9');
-      set_range(set, 'a', 'z');
-      set_range(set, 'A', 'Z');
-      set.set('_');
-      break;
-    case 's':
-    case 'S':
-      for (const char space : std::string_view(" \t\n\r\f\v")) set.set(static_cast<unsigned char>(space));
-      break;
-    default:
-      if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) refuse("this escape");
-      set.set(static_cast<unsigned char>(c));
-      return set;
-    }
-    return c == 'D' || c == 'W' || c == 'S' ? ~set : set;
+    if (const std::optional<CharacterSet> set = escaped_set(c)) return *set;
+    refuse("this escape");
   }
 
-  [[nodiscard]] std::bitset<256> parse_class() {
-    std::bitset<256> set;
+  [[nodiscard]] CharacterSet parse_class() {
+    CharacterSet set;
     const bool inverted = take('^');
     for (bool first = true; first || done() || text_[at_] != ']'; first = false) {
       const char c = next();

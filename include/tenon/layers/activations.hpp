@@ -3,8 +3,8 @@
 // a wire of any shape and may write over their input, so they cost no buffer where the input ends with them.
 #pragma once
 
-#include <tenon/graph/op.hpp>
 #include <tenon/kernels/activations.hpp>
+#include <tenon/layers/shape_keeping.hpp>
 
 namespace tenon {
 
@@ -18,18 +18,7 @@ void elementwise_step(const StepContext& context) {
 
 /// An op that maps each element by itself; `Kernel` must allow its output to be its input.
 template <fixed_string Name, ElementwiseKernel Kernel>
-struct Elementwise {
-  static constexpr std::size_t inputs = 1;
-  static constexpr Shape takes(std::size_t) { return Shape::any(); }
-  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
-  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
-    return builder.step({.op = Name.view(),
-                         .run = &elementwise_step<Kernel>,
-                         .inputs = {wires[0]},
-                         .output = builder.shape(wires[0]),
-                         .in_place = true});
-  }
-};
+struct Elementwise : ShapeKeeping<Name, &elementwise_step<Kernel>> {};
 
 /// x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016, arXiv 1606.08415); BERT's.
 struct Gelu : Elementwise<"Gelu", &kernels::gelu> {};

@@ -3,9 +3,9 @@
 // dimension).
 #pragma once
 
-#include <tenon/graph/op.hpp>
 #include <tenon/kernels/elementwise.hpp>
 #include <tenon/kernels/softmax.hpp>
+#include <tenon/layers/shape_keeping.hpp>
 
 namespace tenon {
 
@@ -33,17 +33,6 @@ inline void softmax_step(const StepContext& context) {
 }
 
 /// exp(x - max) / sum over the last dimension.
-struct Softmax {
-  static constexpr std::size_t inputs = 1;
-  static constexpr Shape takes(std::size_t) { return Shape::any(); }
-  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
-  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
-    return builder.step({.op = "Softmax",
-                         .run = &softmax_step,
-                         .inputs = {wires[0]},
-                         .output = builder.shape(wires[0]),
-                         .in_place = true});
-  }
-};
+struct Softmax : ShapeKeeping<"Softmax", &softmax_step> {};
 
 } // namespace tenon

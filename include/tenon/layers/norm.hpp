@@ -7,6 +7,7 @@
 #include <tenon/core/fixed_string.hpp>
 #include <tenon/graph/op.hpp>
 #include <tenon/kernels/norm.hpp>
+#include <tenon/layers/shape_keeping.hpp>
 
 namespace tenon {
 
@@ -26,31 +27,11 @@ inline void add_norm_step(const StepContext& context) {
                           context.params.reals[0], context.output.matrix());
 }
 
-template <fixed_string Name, std::int64_t D, Epsilon Eps = Epsilon{}>
-struct LayerNorm {
-  static constexpr std::size_t inputs = 1;
-  static constexpr Shape takes(std::size_t) { return Shape::rows_of(D); }
-  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
-  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
-    const std::size_t mark = builder.enter(Name.view());
-    const std::int32_t weight = builder.weight("weight", {D});
-    const std::int32_t bias = builder.weight("bias", {D});
-    const WireId y = builder.step({.op = "LayerNorm",
-                                   .run = &layer_norm_step,
-                                   .inputs = {wires[0]},
-                                   .output = builder.shape(wires[0]),
-                                   .weights = {weight, bias},
-                                   .params = {.reals = {Eps.value}},
-                                   .in_place = true});
-    builder.leave(mark);
-    return y;
-  }
-};
-
-/// LayerNorm of the sum of its two inputs, as BERT's output blocks have it.
-template <fixed_string Name, std::int64_t D, Epsilon Eps = Epsilon{1e-12f}>
-struct AddNorm {
-  static constexpr std::size_t inputs = 2;
+/// The shared part: `Inputs` wires of width D, weights `name.weight` and `name.bias` [d].
+template <fixed_string Name, std::int64_t D, Epsilon Eps, fixed_string Op, StepFunction Run,
+          std::size_t Inputs>
+struct Normalization {
+  static constexpr std::size_t inputs = Inputs;
   static constexpr bool same_inputs = true;
   static constexpr Shape takes(std::size_t) { return Shape::rows_of(D); }
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
@@ -58,9 +39,9 @@ struct AddNorm {
     const std::size_t mark = builder.enter(Name.view());
     const std::int32_t weight = builder.weight("weight", {D});
     const std::int32_t bias = builder.weight("bias", {D});
-    const WireId y = builder.step({.op = "AddNorm",
-                                   .run = &add_norm_step,
-                                   .inputs = {wires[0], wires[1]},
+    const WireId y = builder.step({.op = Op.view(),
+                                   .run = Run,
+                                   .inputs = {wires[0], Inputs > 1 ? wires[1] : no_index},
                                    .output = builder.shape(wires[0]),
                                    .weights = {weight, bias},
                                    .params = {.reals = {Eps.value}},
@@ -70,22 +51,18 @@ struct AddNorm {
   }
 };
 
+template <fixed_string Name, std::int64_t D, Epsilon Eps = Epsilon{}>
+struct LayerNorm : Normalization<Name, D, Eps, "LayerNorm", &layer_norm_step, 1> {};
+
+/// LayerNorm of the sum of its two inputs, as BERT's output blocks have it.
+template <fixed_string Name, std::int64_t D, Epsilon Eps = Epsilon{1e-12f}>
+struct AddNorm : Normalization<Name, D, Eps, "AddNorm", &add_norm_step, 2> {};
+
 inline void l2_normalize_step(const StepContext& context) {
   kernels::l2_normalize(context.inputs[0].const_matrix(), context.output.matrix());
 }
 
 /// Each row divided by its Euclidean length (at least 1e-12), as torch.nn.functional.normalize.
-struct L2Normalize {
-  static constexpr std::size_t inputs = 1;
-  static constexpr Shape takes(std::size_t) { return Shape::any(); }
-  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
-  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
-    return builder.step({.op = "L2Normalize",
-                         .run = &l2_normalize_step,
-                         .inputs = {wires[0]},
-                         .output = builder.shape(wires[0]),
-                         .in_place = true});
-  }
-};
+struct L2Normalize : ShapeKeeping<"L2Normalize", &l2_normalize_step> {};
 
 } // namespace tenon
