@@ -7,6 +7,7 @@
 
 #include <tenon/graph/program_tables.hpp>
 
+#include <array>
 #include <initializer_list>
 #include <string_view>
 #include <vector>
@@ -51,16 +52,16 @@ class Builder {
   // -------------------------------------------------------------------------------------------------
   /// Enters a named part of the net; give what it returns to `leave`.
   [[nodiscard]] constexpr std::size_t enter(std::string_view name) {
-    const std::size_t before = path_.size();
-    if (!path_.empty() && !name.empty()) path_.push_back('.');
-    path_.insert(path_.end(), name.begin(), name.end());
+    const std::size_t before = path_size_;
+    if (path_size_ + name.size() + 1 > path_.size())
+      throw "tenon: a path of this net is longer than 512 characters";
+    if (path_size_ > 0 && !name.empty()) path_[path_size_++] = '.';
+    for (const char c : name) path_[path_size_++] = c;
     return before;
   }
   /// Opens the path element that a loop's index will fill.
   [[nodiscard]] constexpr std::size_t enter_loop_index() { return enter(std::string_view(&loop_mark, 1)); }
-  constexpr void leave(std::size_t mark) {
-    path_.erase(path_.begin() + static_cast<std::ptrdiff_t>(mark), path_.end());
-  }
+  constexpr void leave(std::size_t mark) { path_size_ = mark; }
 
   // --- weights and slots
   // -------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ class Builder {
   }
   [[nodiscard]] constexpr TextRef path_with(std::string_view name) {
     const std::size_t mark = enter(name);
-    const TextRef ref = append_text({path_.data(), path_.size()});
+    const TextRef ref = append_text({path_.data(), path_size_});
     leave(mark);
     return ref;
   }
@@ -226,7 +227,8 @@ class Builder {
   ProgramSizes n_{};
   std::vector<Shape> shapes_{};
   std::vector<Loop> loops_{};
-  std::vector<char> path_{};
+  std::array<char, 512> path_{};
+  std::size_t path_size_ = 0;
   std::int32_t loop_ = no_index;
 };
 

@@ -24,26 +24,42 @@ struct ChainFault {
   std::size_t producer = 0; ///< the last op before it that fixed the width
 };
 
-template <class... Ops>
-[[nodiscard]] consteval ChainFault first_chain_fault() {
-  ChainFault fault;
-  if constexpr (!(well_formed<Ops>() && ...)) return fault;
-  Shape shape = chain_takes<Ops...>().opened();
+/// Follows the shape along a chain. Not a template over the chain, whose type would stand in the name of each step's
+/// instantiation: with 200 ops that is megabytes of names.
+struct ChainWalk {
+  Shape shape;
+  ChainFault fault{};
   std::size_t op = 0;
   std::size_t producer = 0;
-  const auto next = [&]<class Op>() {
-    const MisfitAt misfit = first_misfit<Op>(std::span<const Shape>(&shape, 1));
+
+  template <class Op>
+  constexpr bool pass() {
+    const std::span<const Shape> in(&shape, 1);
+    const MisfitAt misfit = first_misfit<Op>(in);
     if (misfit.kind != Misfit::none) {
       fault = {misfit, op, producer};
       return false;
     }
     if (!Op::takes(0).is_any()) producer = op;
-    shape = Op::gives(std::span<const Shape>(&shape, 1));
+    shape = Op::gives(in);
     ++op;
     return true;
-  };
-  (void)(next.template operator()<Ops>() && ...);
-  return fault;
+  }
+};
+
+template <class... Ops>
+[[nodiscard]] consteval ChainFault first_chain_fault() {
+  ChainWalk walk{.shape = chain_takes<Ops...>().opened()};
+  if constexpr ((well_formed<Ops>() && ...)) (void)(walk.pass<Ops>() && ...);
+  return walk.fault;
+}
+
+template <ChainFault Fault, class... Ops>
+[[nodiscard]] consteval auto chain_mandate() {
+  if constexpr (Fault.misfit.kind == Misfit::none)
+    return MandateName<NothingToMandate<Misfit>>{};
+  else
+    return fit_mandate<nth_type<Fault.producer, Ops...>, nth_type<Fault.op, Ops...>, Fault.misfit>();
 }
 
 template <class... Ops>
@@ -52,7 +68,7 @@ struct ChainFaults {
   static_assert(((required_inputs<Ops>() == 1) && ...),
                 "tenon::Sequential: every op must read one wire; use a Graph to name several");
   static constexpr ChainFault fault = first_chain_fault<Ops...>();
-  using Mandate = FitMandate<nth_type<fault.producer, Ops...>, nth_type<fault.op, Ops...>, fault.misfit>;
+  using Mandate = typename decltype(chain_mandate<fault, Ops...>())::type;
 };
 
 template <class... Ops>
