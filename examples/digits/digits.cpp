@@ -8,12 +8,12 @@
 //   55050 parameters, 8 adapter slots; one session for 450 digits plans ... KiB of activations
 //
 //   right answers out of 450        clean  rotated  inverted    noisy  rot+inv
-//   base                              441       45         3      309       46
-//   with rotated                       64      438        63       55        2
-//   with inverted                      26       44       436       11       46
-//   with noisy                        438       46         2      380       48
-//   with rotated and inverted          52        6        99       50      440
-//   the same, merged                   52        6        99       50      440
+//   base                              441       45        3      309       46
+//   with rotated                       64      438       63       55        2
+//   with inverted                      26       44      436       11       46
+//   with noisy                        438       46        2      380       48
+//   with rotated and inverted          52        6       99       50      440
+//   the same, merged                   52        6       99       50      440
 //
 //   rotated digits, base model and with the adapter:
 //   ...

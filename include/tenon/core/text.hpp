@@ -46,9 +46,9 @@ class TextPart {
 };
 
 /// The parts one after the other: `concat("expected ", 8, " rows")`. Not a template over its arguments: with a new
-/// signature for every message, those instantiations were a tenth of the cost of including Tenon.
+/// signature for every message, each would cost every translation unit an instantiation.
 [[nodiscard]] inline std::string
-concat(const TextPart& p0, const TextPart& p1 = {}, const TextPart& p2 = {}, const TextPart& p3 = {},
+concat(const TextPart& p0 = {}, const TextPart& p1 = {}, const TextPart& p2 = {}, const TextPart& p3 = {},
        const TextPart& p4 = {}, const TextPart& p5 = {}, const TextPart& p6 = {}, const TextPart& p7 = {},
        const TextPart& p8 = {}, const TextPart& p9 = {}, const TextPart& p10 = {}, const TextPart& p11 = {},
        const TextPart& p12 = {}, const TextPart& p13 = {}, const TextPart& p14 = {}, const TextPart& p15 = {},

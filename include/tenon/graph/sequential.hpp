@@ -12,7 +12,7 @@ namespace tenon {
 /// The input of a chain is open until an op fixes it: ops that take any shape keep it, so the first that does
 /// decides.
 template <class... Ops>
-[[nodiscard]] consteval Shape chain_takes() {
+[[nodiscard]] constexpr Shape chain_takes() {
   Shape taken = Shape::any();
   (void)((taken = Ops::takes(0), !taken.is_any()) || ...);
   return taken;
@@ -27,7 +27,7 @@ struct ChainFault {
 /// Follows the shape along a chain. Not a template over the chain, whose type would stand in the name of each step's
 /// instantiation: with 200 ops that is megabytes of names.
 struct ChainWalk {
-  Shape shape;
+  Shape shape{};
   ChainFault fault{};
   std::size_t op = 0;
   std::size_t producer = 0;
@@ -49,7 +49,7 @@ struct ChainWalk {
 
 template <class... Ops>
 [[nodiscard]] consteval ChainFault first_chain_fault() {
-  ChainWalk walk{.shape = chain_takes<Ops...>().opened()};
+  ChainWalk walk{chain_takes<Ops...>().opened()};
   if constexpr ((well_formed<Ops>() && ...)) (void)(walk.pass<Ops>() && ...);
   return walk.fault;
 }
