@@ -33,6 +33,24 @@ struct Outputs {
   static constexpr std::array<std::string_view, sizeof...(Names)> names{Names.view()...};
 };
 
+/// Lowers the Lets in order.
+struct LowerWalk {
+  Builder& builder;
+  std::span<const std::string_view> names;
+  std::span<WireId> wires;
+  std::size_t bound;
+
+  template <class L>
+  constexpr void pass() {
+    std::array<WireId, L::argument_count> arguments{};
+    for (std::size_t i = 0; i < L::argument_count; ++i)
+      arguments[i] = wires[wire_index(names, L::arguments[i], bound)];
+    wires[bound] = L::op::lower(builder, arguments);
+    builder.name_wire(wires[bound], L::name);
+    ++bound;
+  }
+};
+
 /// What is wrong with a graph. Names first; shapes only where the names are right, so that one mistake gives
 /// one sentence.
 template <class In, class Out, class... Lets>
@@ -46,10 +64,8 @@ struct GraphFaults {
     if constexpr (parts_well_formed && wires.kind == WireFault::none) return first_shape_fault<In, Lets...>();
     return ShapeFaultAt{};
   }();
-  using misfit_let = nth_type<shapes.let, Lets...>;
-
   using WireMandate = typename decltype(wire_mandate<Out, wires, Lets...>())::type;
-  using ShapeMandate = FitMandate<misfit_let, typename misfit_let::op, shapes.misfit>;
+  using ShapeMandate = typename decltype(shape_mandate<shapes, Lets...>())::type;
   static constexpr bool none =
       parts_well_formed && wires.kind == WireFault::none && shapes.misfit.kind == Misfit::none;
 };
@@ -66,9 +82,12 @@ struct GraphBody : GraphFaults<In, Out, Lets...>::WireMandate, GraphFaults<In, O
   static constexpr Shape gives(std::span<const Shape> in) { return gives_all(in)[0]; }
 
   static constexpr std::array<Shape, Out::count> gives_all(std::span<const Shape> in) {
-    const WireShapes<In, Lets...> wires(in);
+    std::array<Shape, In::count + sizeof...(Lets)> shapes{};
+    for (std::size_t i = 0; i < In::count; ++i) shapes[i] = in[i];
+    ShapeWalk walk{wire_names<In, Lets...>, shapes, In::count};
+    (void)(walk.pass<Lets>() && ...);
     std::array<Shape, Out::count> out{};
-    for (std::size_t i = 0; i < Out::count; ++i) out[i] = wires.shapes[index_of(Out::names[i])];
+    for (std::size_t i = 0; i < Out::count; ++i) out[i] = shapes[index_of(Out::names[i])];
     return out;
   }
 
@@ -78,16 +97,9 @@ struct GraphBody : GraphFaults<In, Out, Lets...>::WireMandate, GraphFaults<In, O
   }
   static constexpr std::array<WireId, Out::count> lower_all(Builder& builder, std::span<const WireId> in) {
     std::array<WireId, In::count + sizeof...(Lets)> wires{};
-    std::size_t bound = 0;
-    for (const WireId wire : in) wires[bound++] = wire;
-    const auto bind = [&]<class L>() {
-      std::array<WireId, L::argument_count> arguments{};
-      for (std::size_t i = 0; i < L::argument_count; ++i) arguments[i] = wires[index_of(L::arguments[i])];
-      wires[bound] = L::op::lower(builder, arguments);
-      builder.name_wire(wires[bound], L::name);
-      ++bound;
-    };
-    (bind.template operator()<Lets>(), ...);
+    for (std::size_t i = 0; i < in.size(); ++i) wires[i] = in[i];
+    LowerWalk walk{builder, wire_names<In, Lets...>, wires, In::count};
+    (walk.pass<Lets>(), ...);
     std::array<WireId, Out::count> out{};
     for (std::size_t i = 0; i < Out::count; ++i) out[i] = wires[index_of(Out::names[i])];
     return out;
@@ -95,7 +107,7 @@ struct GraphBody : GraphFaults<In, Out, Lets...>::WireMandate, GraphFaults<In, O
 
  private:
   static constexpr std::size_t index_of(std::string_view wire) {
-    return wire_index<In, Lets...>(wire, In::count + sizeof...(Lets));
+    return wire_index(wire_names<In, Lets...>, wire, In::count + sizeof...(Lets));
   }
 };
 

@@ -10,19 +10,19 @@
 
 namespace tenon {
 
-/// Index of wire `name` (inputs first, then Lets in order), or -1.
+/// Names of all wires, inputs first, then Lets in order.
 template <class In, class... Lets>
-[[nodiscard]] consteval std::array<std::string_view, In::count + sizeof...(Lets)> wire_names() {
+inline constexpr auto wire_names = [] {
   std::array<std::string_view, In::count + sizeof...(Lets)> names{};
   std::size_t n = 0;
   for (const std::string_view name : In::names) names[n++] = name;
   ((names[n++] = Lets::name), ...);
   return names;
-}
+}();
 
-template <class In, class... Lets>
-[[nodiscard]] constexpr std::size_t wire_index(std::string_view name, std::size_t bound) {
-  constexpr auto names = wire_names<In, Lets...>();
+/// Index of wire `name` among the first `bound`, or `bound`.
+[[nodiscard]] constexpr std::size_t wire_index(std::span<const std::string_view> names, std::string_view name,
+                                               std::size_t bound) {
   for (std::size_t i = 0; i < bound; ++i)
     if (names[i] == name) return i;
   return bound;
@@ -45,35 +45,46 @@ struct WireFaultAt {
   NameText wire{};
 };
 
-template <class In, class Out, class... Lets>
-[[nodiscard]] consteval WireFaultAt first_wire_fault() {
-  constexpr std::size_t count = In::count + sizeof...(Lets);
-  constexpr auto names = wire_names<In, Lets...>();
-  std::array<bool, count + 1> used{};
-  WireFaultAt fault;
+/// Goes through the Lets in order. Like the walks below it is no template over the graph, whose type would otherwise
+/// stand in the name of every instantiation.
+struct NameWalk {
+  std::span<const std::string_view> names;
+  std::span<bool> used; ///< one more than names, for those that are not bound
+  std::size_t bound;
   std::size_t let = 0;
-  for (std::size_t i = 1; i < In::count; ++i)
-    if (wire_index<In, Lets...>(names[i], i) < i) return {WireFault::bound_twice, 0, 0, NameText(names[i])};
+  WireFaultAt fault{};
 
-  const auto check = [&]<class L>() {
-    const std::size_t bound = In::count + let;
+  template <class L>
+  constexpr bool pass() {
     for (const std::string_view argument : L::arguments) {
-      const std::size_t wire = wire_index<In, Lets...>(argument, bound);
+      const std::size_t wire = wire_index(names, argument, bound);
       used[wire] = true;
       if (wire == bound) fault = {WireFault::used_before_bound, let, 0, NameText(argument)};
     }
-    if (fault.kind == WireFault::none && wire_index<In, Lets...>(L::name, bound) < bound)
+    if (fault.kind == WireFault::none && wire_index(names, L::name, bound) < bound)
       fault = {WireFault::bound_twice, let, 0, NameText(L::name)};
     if (fault.kind == WireFault::none &&
         (L::argument_count < required_inputs<typename L::op>() || L::argument_count > L::op::inputs))
       fault = {WireFault::wrong_count, let, L::argument_count, NameText(L::name)};
     ++let;
+    ++bound;
     return fault.kind == WireFault::none;
-  };
-  if (!(check.template operator()<Lets>() && ...)) return fault;
+  }
+};
+
+template <class In, class Out, class... Lets>
+[[nodiscard]] consteval WireFaultAt first_wire_fault() {
+  constexpr std::size_t count = In::count + sizeof...(Lets);
+  constexpr std::span<const std::string_view> names = wire_names<In, Lets...>;
+  std::array<bool, count + 1> used{};
+  for (std::size_t i = 1; i < In::count; ++i)
+    if (wire_index(names, names[i], i) < i) return {WireFault::bound_twice, 0, 0, NameText(names[i])};
+
+  NameWalk walk{names, used, In::count};
+  if (!(walk.pass<Lets>() && ...)) return walk.fault;
 
   for (const std::string_view name : Out::names) {
-    const std::size_t wire = wire_index<In, Lets...>(name, count);
+    const std::size_t wire = wire_index(names, name, count);
     if (wire == count) return {WireFault::output_unbound, 0, 0, NameText(name)};
     used[wire] = true;
   }
@@ -105,9 +116,8 @@ struct OutputIsBound {
   static_assert(Bound, "tenon::Graph: Outputs names a wire that no Let binds");
 };
 
-template <class Out, WireFaultAt Fault, class... Lets>
-[[nodiscard]] consteval auto wire_mandate() {
-  using L = nth_type<Fault.let, Lets...>;
+template <class Out, WireFaultAt Fault, class L>
+[[nodiscard]] consteval auto wire_mandate_of() {
   if constexpr (Fault.kind == WireFault::used_before_bound)
     return MandateName<WireIsBoundBeforeUse<L, exact_name<Fault.wire>(), false>>{};
   else if constexpr (Fault.kind == WireFault::bound_twice)
@@ -116,52 +126,64 @@ template <class Out, WireFaultAt Fault, class... Lets>
     return MandateName<WireIsUsed<L, exact_name<Fault.wire>(), false>>{};
   else if constexpr (Fault.kind == WireFault::wrong_count)
     return MandateName<OpHasItsWires<L, Fault.given, required_inputs<typename L::op>()>>{};
-  else if constexpr (Fault.kind == WireFault::output_unbound)
-    return MandateName<OutputIsBound<Out, exact_name<Fault.wire>(), false>>{};
   else
-    return MandateName<NothingToMandate<WireFault>>{};
+    return MandateName<OutputIsBound<Out, exact_name<Fault.wire>(), false>>{};
 }
 
-// --- shapes
-// ----------------------------------------------------------------------------------------------------------
-/// What the first reader of `wire` takes; where a reader takes any shape, its own readers are asked.
-template <class... Lets>
-[[nodiscard]] constexpr Shape taken_from(std::string_view wire) {
+template <class Out, WireFaultAt Fault, class... Lets>
+[[nodiscard]] consteval auto wire_mandate() {
+  if constexpr (Fault.kind == WireFault::none)
+    return MandateName<NothingToMandate<WireFault>>{};
+  else
+    return wire_mandate_of<Out, Fault, nth_type<Fault.let, Lets...>>();
+}
+
+// --- shapes --------------------------------------------------------------------------------------
+/// Asks the readers of a wire what they take, in order, until one says more than "any shape".
+struct ReaderWalk {
+  std::string_view wire;
   Shape taken = Shape::any();
-  const auto ask = [&]<class L>() {
+  std::string_view follow{}; ///< the output of the first reader that takes any shape: it has the wire's shape
+
+  template <class L>
+  constexpr bool pass() {
     for (std::size_t i = 0; i < L::argument_count && taken.is_any(); ++i) {
       if (L::arguments[i] != wire) continue;
       taken = L::op::takes(i);
-      if (taken.is_any()) taken = taken_from<Lets...>(L::name);
+      if (taken.is_any() && follow.empty()) follow = L::name;
     }
     return !taken.is_any();
-  };
-  (void)(ask.template operator()<Lets>() || ...);
-  return taken;
+  }
+};
+
+/// What the first reader of `wire` takes; where all readers take any shape, those of the first one's output are asked.
+template <class... Lets>
+[[nodiscard]] constexpr Shape taken_from(std::string_view wire) {
+  for (std::size_t hops = 0; hops <= sizeof...(Lets); ++hops) {
+    ReaderWalk walk{wire};
+    (void)(walk.pass<Lets>() || ...);
+    if (!walk.taken.is_any() || walk.follow.empty()) return walk.taken;
+    wire = walk.follow;
+  }
+  return Shape::any();
 }
 
-/// Shapes of all wires, inputs first, for given shapes of the inputs; stops at the first misfit.
-template <class In, class... Lets>
-struct WireShapes {
-  std::array<Shape, In::count + sizeof...(Lets)> shapes{};
+/// The shapes of all wires, inputs first; stops at the first misfit.
+struct ShapeWalk {
+  std::span<const std::string_view> names;
+  std::span<Shape> shapes;
+  std::size_t bound; ///< wires whose shapes are known; set to the inputs
+  std::size_t let = 0;
   MisfitAt misfit{};
-  std::size_t let = 0; ///< the Let that does not fit
 
-  constexpr explicit WireShapes(std::span<const Shape> inputs) {
-    for (std::size_t i = 0; i < In::count; ++i) shapes[i] = inputs[i];
-    (void)(bind<Lets>() && ...);
-  }
-
- private:
   template <class L>
-  constexpr bool bind() {
-    const std::size_t bound = In::count + let;
+  constexpr bool pass() {
     std::array<Shape, L::argument_count> arguments{};
     for (std::size_t i = 0; i < L::argument_count; ++i)
-      arguments[i] = shapes[wire_index<In, Lets...>(L::arguments[i], bound)];
+      arguments[i] = shapes[wire_index(names, L::arguments[i], bound)];
     misfit = first_misfit<typename L::op>(arguments);
     if (misfit.kind != Misfit::none) return false;
-    shapes[bound] = L::op::gives(arguments);
+    shapes[bound++] = L::op::gives(arguments);
     ++let;
     return true;
   }
@@ -175,10 +197,21 @@ struct ShapeFaultAt {
 
 template <class In, class... Lets>
 [[nodiscard]] consteval ShapeFaultAt first_shape_fault() {
-  std::array<Shape, In::count> inputs{};
-  for (std::size_t i = 0; i < In::count; ++i) inputs[i] = taken_from<Lets...>(In::names[i]).opened();
-  const WireShapes<In, Lets...> wires(inputs);
-  return {wires.misfit, wires.misfit.kind == Misfit::none ? 0 : wires.let};
+  std::array<Shape, In::count + sizeof...(Lets)> shapes{};
+  for (std::size_t i = 0; i < In::count; ++i) shapes[i] = taken_from<Lets...>(In::names[i]).opened();
+  ShapeWalk walk{wire_names<In, Lets...>, shapes, In::count};
+  (void)(walk.pass<Lets>() && ...);
+  return {walk.misfit, walk.misfit.kind == Misfit::none ? 0 : walk.let};
+}
+
+template <ShapeFaultAt Fault, class... Lets>
+[[nodiscard]] consteval auto shape_mandate() {
+  if constexpr (Fault.misfit.kind == Misfit::none) {
+    return MandateName<NothingToMandate<Misfit>>{};
+  } else {
+    using L = nth_type<Fault.let, Lets...>;
+    return fit_mandate<L, typename L::op, Fault.misfit>();
+  }
 }
 
 } // namespace tenon

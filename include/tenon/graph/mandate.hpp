@@ -96,6 +96,7 @@ struct MandateName {
   using type = Mandate;
 };
 
+/// The sentence that belongs to a misfit; a node derives from it.
 template <class Producer, class Consumer, MisfitAt At>
 [[nodiscard]] consteval auto fit_mandate() {
   if constexpr (At.kind == Misfit::width)
@@ -109,9 +110,5 @@ template <class Producer, class Consumer, MisfitAt At>
   else
     return MandateName<NothingToMandate<Misfit>>{};
 }
-
-/// The sentence that belongs to a misfit; a node derives from it.
-template <class Producer, class Consumer, MisfitAt At>
-using FitMandate = typename decltype(fit_mandate<Producer, Consumer, At>())::type;
 
 } // namespace tenon
