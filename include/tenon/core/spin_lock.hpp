@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A lock for a handful of instructions. <mutex> would add 0.2 s to every translation unit; what is guarded
+// A lock for a handful of instructions. <mutex> would add to the cost of every translation unit; what is guarded
 // here (the ledger's six counters) is touched when memory is taken or given back, never in a forward pass.
 #pragma once
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The regular expressions that PEFT configurations hold (keys of rank_pattern and alpha_pattern), in the part
 // of Python's `re` that such keys use: literals, `.`, classes, groups, alternation, `* + ? {m,n}`, `^ $`, `\d
-// \w \s`. Works on sets of positions instead of backtracking, so no key can make it hang. <regex> would cost
-// every user 0.9 s of compile time and follows another grammar.
+// \w \s`. Works on sets of positions instead of backtracking, so no key can make it hang. <regex> would
+// cost every translation unit far more and follows another grammar.
 #pragma once
 
 #include <tenon/core/error.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// exp and tanh of a block of lanes, by Eigen's packet functions. Called directly, since Eigen's array expressions cost
-// every translation unit 0.6 s of instantiation for the same instructions. Relative error: some float ulps.
+// exp and tanh of a block of lanes, by Eigen's packet functions. Called directly, since Eigen's array expressions are
+// instantiated anew in every translation unit, for the same instructions. Relative error: some float ulps.
 #pragma once
 
 #include <tenon/kernels/lanes.hpp>
