@@ -198,6 +198,21 @@ TEST_CASE("The plan states to the byte what the guard will hold") {
   CHECK(f.ledger.current() == before);
 }
 
+TEST_CASE("A plan may be carried out after other guards have come") {
+  Fixture<Mlp> f;
+  Session session(f.model);
+  const Tensor x = ramp({3, 6});
+  AttachPlan plan = session.plan<merged>(f.other, 0.5);
+  const Guard first = session.attach<merged>(f.tone);
+  const Guard second = session.attach<merged>(f.tone, -1.0);
+  const Tensor expected = [&] {
+    const Guard guard = session.attach<merged>(f.other, 0.5);
+    return session(x);
+  }();
+  const Guard late(std::move(plan));
+  CHECK(session(x) == expected);
+}
+
 TEST_CASE("Forward passes and releases allocate nothing") {
   Fixture<Encoder<8, 2>> f;
   Session session(f.model, {.batch = 2, .tokens = 5});

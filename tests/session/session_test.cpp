@@ -154,6 +154,17 @@ TEST_CASE("An input that the net does not take is refused with both shapes") {
                        shape_error);
 }
 
+TEST_CASE("A view of the workspace is not taken as an input") {
+  Fixture<Mlp> f;
+  Session session(f.model);
+  const TensorView y = session.run(ramp({3, 6}));
+  CHECK_THROWS_WITH_AS(
+      (void)session(y),
+      "input input: expected [batch, tokens, 6] F32, got [1, 3, 6] F32; it lies in this session's own "
+      "workspace, make a copy",
+      shape_error);
+}
+
 TEST_CASE("An id outside the table is refused and the session goes on") {
   Fixture<Encoder<8, 2>> f;
   Session session(f.model);

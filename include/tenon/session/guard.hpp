@@ -18,7 +18,9 @@ class [[nodiscard]] Guard {
  public:
   /// Throws `budget_error` before anything is taken if the plan's bytes do not fit, `error{out_of_memory}`,
   /// and `error{io}` if a file changed since it was mapped. Strong guarantee.
-  explicit Guard(AttachPlan plan) : plan_(std::move(plan)) {
+  /// The plan is counted anew: guards may have come and gone since it was made.
+  explicit Guard(AttachPlan plan)
+      : plan_(plan_attach(*plan.session, plan.is_merged, std::move(plan.adapters), std::move(plan.weights))) {
     SessionState& session = *plan_.session;
     const char* const operation = plan_.is_merged ? "attach (merged)" : "attach (side path)";
     session.model().checkpoint.check_unchanged();

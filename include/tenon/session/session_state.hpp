@@ -108,6 +108,7 @@ class SessionState {
       value = extent;
     }
     if (input.size() == 0) refuse("; it has no elements");
+    if (workspace_.holds(input.data)) refuse("; it lies in this session's own workspace, make a copy");
     if (!input.is_contiguous()) refuse("; its elements must be contiguous, make a copy");
     if (reinterpret_cast<std::uintptr_t>(input.data) %
             static_cast<std::uintptr_t>(dtype_bytes(input.dtype)) !=

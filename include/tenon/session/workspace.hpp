@@ -52,6 +52,10 @@ class Workspace {
   [[nodiscard]] kernels::Scratch scratch() noexcept {
     return kernels::Scratch({scratch_.data(), static_cast<std::size_t>(scratch_.bytes())});
   }
+  /// Whether `address` lies in the activations: what a forward pass writes over.
+  [[nodiscard]] bool holds(const std::byte* address) const noexcept {
+    return address >= memory_.data() && address < memory_.data() + memory_.bytes();
+  }
   [[nodiscard]] std::int64_t activation_bytes() const noexcept { return memory_.bytes(); }
   [[nodiscard]] std::int64_t scratch_bytes() const noexcept { return scratch_.bytes(); }
 
