@@ -11,6 +11,6 @@ constexpr std::int64_t wide = 32;
 #else
 constexpr std::int64_t wide = 64;
 #endif
-using Net = Graph<Inputs<"x">, Let<"mid", Linear<"fc1", 16, 32>, "x">, Let<"fed", Linear<"fc2", wide, 32>, "mid">,
-                  Let<"y", Add, "fed", "mid">, Outputs<"y">>;
+using Net = Graph<Inputs<"x">, Let<"mid", Linear<"fc1", 16, 32>, "x">,
+                  Let<"fed", Linear<"fc2", wide, 32>, "mid">, Let<"y", Add, "fed", "mid">, Outputs<"y">>;
 const auto slots_of_net = slot_count<Net>;

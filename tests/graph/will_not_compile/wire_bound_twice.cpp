@@ -6,7 +6,8 @@
 using namespace tenon;
 
 #ifdef TENON_POSITIVE_CONTROL
-using Net = Graph<Inputs<"x">, Let<"mid", Linear<"fc1", 8, 8>, "x">, Let<"y", Linear<"fc2", 8, 8>, "mid">, Outputs<"y">>;
+using Net = Graph<Inputs<"x">, Let<"mid", Linear<"fc1", 8, 8>, "x">, Let<"y", Linear<"fc2", 8, 8>, "mid">,
+                  Outputs<"y">>;
 #else
 using Net = Graph<Inputs<"x">, Let<"mid", Linear<"fc1", 8, 8>, "x">, Let<"mid", Linear<"fc2", 8, 8>, "mid">,
                   Outputs<"mid">>;

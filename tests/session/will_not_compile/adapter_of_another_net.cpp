@@ -11,4 +11,6 @@ using Wanted = Net;
 #else
 using Wanted = Other;
 #endif
-void use(Session<Net>& session, const Adapter<Wanted>& adapter) { const Guard guard = session.attach(adapter, 0.5f); }
+void use(Session<Net>& session, const Adapter<Wanted>& adapter) {
+  const Guard guard = session.attach(adapter, 0.5f);
+}
