@@ -99,29 +99,33 @@ void print_accuracies(const char* name, tn::Session<Net>& session, const Digits&
   std::printf("\n");
 }
 
-/// The first eight rotated digits with what the model says, to the terminal and to digits.png.
+/// The first eight rotated digits with what the model says, to the terminal and to digits.png: there the base's answer is
+/// grey, the adapted model's black.
 void draw(tn::Session<Net>& session, const tn::Adapter<Net>& rotated, const Digits& data) {
   constexpr std::size_t task = 1;
-  constexpr std::int64_t shown = 8;
+  constexpr std::size_t shown = 8;
   const tn::Tensor before = session(data.inputs[task]);
   const tn::Tensor after = [&] {
     const tn::Guard guard = session.attach(rotated);
     return session(data.inputs[task]);
   }();
-  std::vector<Image> turned;
-  std::vector<Image> upright;
+  Picture picture(shown * Picture::cell, Picture::cell + 40);
+  std::vector<Image> images;
   std::string base = "  base:    ";
   std::string adapted = "  adapted: ";
-  for (std::int64_t i = 0; i < shown; ++i) {
-    turned.push_back(data.image(task, i));
-    upright.push_back(data.image(0, i));
-    base += std::to_string(prediction(before, i)) + "           ";
-    adapted += std::to_string(prediction(after, i)) + "           ";
+  for (std::size_t i = 0; i < shown; ++i) {
+    const std::size_t says = prediction(before, static_cast<std::int64_t>(i));
+    const std::size_t says_adapted = prediction(after, static_cast<std::int64_t>(i));
+    images.push_back(data.image(task, static_cast<std::int64_t>(i)));
+    picture.draw(images.back(), i * Picture::cell + 10, 10);
+    picture.write(says, i * Picture::cell + 25, Picture::cell, 170);
+    picture.write(says_adapted, i * Picture::cell + 60, Picture::cell, 0);
+    base += std::to_string(says) + "           ";
+    adapted += std::to_string(says_adapted) + "           ";
   }
-  std::printf("\nrotated digits, base model and with the adapter:\n%s%s\n%s\n", draw_row(turned).c_str(),
+  std::printf("\nrotated digits, base model and with the adapter:\n%s%s\n%s\n", draw_row(images).c_str(),
               base.c_str(), adapted.c_str());
-  const std::array<std::vector<Image>, 2> rows{turned, upright};
-  const std::string problem = write_png("digits.png", rows);
+  const std::string problem = picture.save("digits.png");
   std::printf("%s\n", problem.empty() ? "drawn to digits.png" : problem.c_str());
 }
 
@@ -133,7 +137,11 @@ double microseconds(auto&& work) {
 
 void print_times(tn::Session<Net>& session, const tn::Adapter<Net>& rotated, const Digits& data) {
   const tn::Tensor& x = data.inputs[1];
-  const auto forward = [&] { return microseconds([&] { session.run(x); }) / 1000; };
+  const auto forward = [&] { // the quickest of five: the first touches new pages
+    double best = 1e9;
+    for (int i = 0; i < 5; ++i) best = std::min(best, microseconds([&] { session.run(x); }) / 1000);
+    return best;
+  };
   std::optional<tn::Guard> guard;
   const double base = forward();
   const double attach_side = microseconds([&] { guard.emplace(session.plan(rotated)); });
