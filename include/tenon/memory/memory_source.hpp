@@ -9,6 +9,9 @@
 #include <new>
 
 #if defined(_WIN32)
+#ifndef NOMINMAX
+#define NOMINMAX // windows.h would turn std::min and std::max into macros
+#endif
 #include <windows.h>
 #else
 #include <sys/mman.h>
