@@ -125,6 +125,7 @@ class Builder {
         step({.op = "Copy", .run = copy, .inputs = {initial}, .output = shape(initial), .in_place = true});
     Loop loop{.count = count, .parent = loop_, .begin = here(), .carry = carry};
     loop.depth = loop_ == no_index ? 0 : loops_[at(loop_)].depth + 1;
+    if (loop.depth >= max_loop_depth) throw "tenon: Repeats nest at most four deep";
     loop.copies = count * (loop_ == no_index ? 1 : loops_[at(loop_)].copies);
     loops_.push_back(loop);
     loop_ = static_cast<std::int32_t>(n_.loops++);
