@@ -50,8 +50,7 @@ class Pattern {
     std::size_t most = 1;
   };
 
-  // --- reading a pattern
-  // -------------------------------------------------------------------------------------
+  // --- reading a pattern -------------------------------------------------------------------------
   [[noreturn]] void refuse(std::string_view what) const {
     throw error(ErrorCode::unsupported, concat("pattern '", text_, "': ", what, " at character ", at_,
                                                " is not supported; write the module names in full"));
@@ -170,8 +169,7 @@ class Pattern {
     return inverted ? ~set : set;
   }
 
-  // --- matching: from the positions where a piece may begin to those where it may end
-  // ---------------------------
+  // --- matching: from the positions where a piece may begin to those where it may end ------------
   [[nodiscard]] static Positions match_choices(const std::vector<Branch>& choices, std::string_view path,
                                                const Positions& starts) {
     Positions ends(starts.size(), false);

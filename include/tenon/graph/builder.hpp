@@ -23,8 +23,7 @@ class Builder {
 
   [[nodiscard]] constexpr const ProgramSizes& sizes() const { return n_; }
 
-  // --- wires
-  // -------------------------------------------------------------------------------------------------
+  // --- wires -------------------------------------------------------------------------------------
   [[nodiscard]] constexpr WireId input(const Shape& shape, std::string_view name) {
     const WireId id = add_wire(shape, WireKind::input, no_index);
     name_wire(id, name);
@@ -48,23 +47,27 @@ class Builder {
     return add_wire(shape, WireKind::temporary, here());
   }
 
-  // --- paths
-  // -------------------------------------------------------------------------------------------------
+  // --- paths -------------------------------------------------------------------------------------
   /// Enters a named part of the net; give what it returns to `leave`.
   [[nodiscard]] constexpr std::size_t enter(std::string_view name) {
     const std::size_t before = path_size_;
     if (path_size_ + name.size() + 1 > path_.size())
       throw "tenon: a path of this net is longer than 512 characters";
     if (path_size_ > 0 && !name.empty()) path_[path_size_++] = '.';
-    for (const char c : name) path_[path_size_++] = c;
+    if (writes_)
+      for (std::size_t i = 0; i < name.size(); ++i) path_[path_size_ + i] = name[i];
+    path_size_ += name.size();
+    here_path_.offset = -1;
     return before;
   }
   /// Opens the path element that a loop's index will fill.
   [[nodiscard]] constexpr std::size_t enter_loop_index() { return enter(std::string_view(&loop_mark, 1)); }
-  constexpr void leave(std::size_t mark) { path_size_ = mark; }
+  constexpr void leave(std::size_t mark) {
+    path_size_ = mark;
+    here_path_.offset = -1;
+  }
 
-  // --- weights and slots
-  // -------------------------------------------------------------------------------------
+  // --- weights and slots -------------------------------------------------------------------------
   /// The tensor `<path>.<name>` of the checkpoint. Returns its index in the table.
   [[nodiscard]] constexpr std::int32_t weight(std::string_view name,
                                               std::initializer_list<std::int64_t> extents) {
@@ -83,7 +86,7 @@ class Builder {
   /// A slot at the current path over `weight` [out, in]; `no_index` if it accepts no kind.
   [[nodiscard]] constexpr std::int32_t slot(std::uint32_t kinds, std::int32_t weight) {
     if (kinds == 0) return no_index;
-    const TextRef path = path_with({});
+    const TextRef path = path_here();
     if (writes_) {
       const WeightEntry& of = tables_.weights[weight];
       tables_.slots[n_.slots] = {path,   of.extents[0], of.extents[1], kinds,
@@ -93,12 +96,11 @@ class Builder {
     return static_cast<std::int32_t>(n_.slots++);
   }
 
-  // --- steps
-  // -------------------------------------------------------------------------------------------------
+  // --- steps -------------------------------------------------------------------------------------
   /// Appends a step and its output wire, which is returned.
   [[nodiscard]] constexpr WireId step(const StepSpec& spec) {
     const WireId output = add_wire(spec.output, WireKind::internal, here());
-    const TextRef path = path_with({});
+    const TextRef path = path_here();
     if (writes_) {
       Step& next = tables_.steps[n_.steps];
       next.in_place = spec.in_place;
@@ -195,6 +197,11 @@ class Builder {
     leave(mark);
     return ref;
   }
+  /// The current path, written once however many steps and slots stand at it.
+  [[nodiscard]] constexpr TextRef path_here() {
+    if (here_path_.offset < 0) here_path_ = append_text({path_.data(), path_size_});
+    return here_path_;
+  }
   constexpr void mark_loop(StepKind kind) {
     if (writes_) {
       tables_.steps[n_.steps].kind = kind;
@@ -230,6 +237,7 @@ class Builder {
   std::vector<Loop> loops_{};
   std::array<char, 512> path_{};
   std::size_t path_size_ = 0;
+  TextRef here_path_{.offset = -1};
   std::int32_t loop_ = no_index;
 };
 

@@ -93,8 +93,7 @@ template <class In, class Out, class... Lets>
   return {};
 }
 
-// --- mandates: one sentence each; `Wire` and `In` are printed by the compiler
-// --------------------------------------
+// --- mandates: one sentence each; `Wire` and `In` are printed by the compiler --------------------
 template <class LetOrInputs, fixed_string Wire, bool Bound>
 struct WireIsBoundBeforeUse {
   static_assert(Bound, "tenon::Graph: a wire is used before it is bound (or its name is misspelt)");

@@ -7,7 +7,6 @@
 #include <tenon/graph/mandate.hpp>
 #include <tenon/graph/program.hpp>
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -92,23 +91,19 @@ template <class Net>
   return out;
 }
 
-/// The name that two weights share, empty if none. Sorts hashes rather than comparing all pairs of names.
+/// The name that two weights share, empty if none. By a table of hashes (FNV-1a), not by comparing all pairs.
 [[nodiscard]] constexpr NameText shared_weight_name(const Program& program) {
-  struct Hashed {
-    std::uint64_t hash = 0;
-    std::string_view path{};
-  };
-  std::vector<Hashed> hashed;
+  const std::size_t size = 2 * program.weights.size() + 1;
+  std::vector<const WeightEntry*> table(size, nullptr);
   for (const WeightEntry& weight : program.weights) {
-    std::uint64_t hash = 14695981039346656037u; // FNV-1a
-    for (const char c : program.text_of(weight.path))
-      hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
-    hashed.push_back({hash, program.text_of(weight.path)});
+    const std::string_view path = program.text_of(weight.path);
+    std::uint64_t hash = 14695981039346656037u;
+    for (const char c : path) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+    std::size_t at = hash % size;
+    for (; table[at] != nullptr; at = at + 1 == size ? 0 : at + 1)
+      if (program.text_of(table[at]->path) == path) return NameText(path);
+    table[at] = &weight;
   }
-  std::sort(hashed.begin(), hashed.end(), [](const Hashed& a, const Hashed& b) { return a.hash < b.hash; });
-  for (std::size_t i = 1; i < hashed.size(); ++i)
-    if (hashed[i].hash == hashed[i - 1].hash && hashed[i].path == hashed[i - 1].path)
-      return NameText(hashed[i].path);
   return {};
 }
 

@@ -47,8 +47,7 @@ class Session {
   /// Makes room for forward passes of these dimensions, so that they allocate nothing. Strong guarantee.
   void reserve(const Dims& dims) { state_.workspace().reserve(dims); }
 
-  // --- forward
-  // -----------------------------------------------------------------------------------------------
+  // --- forward -----------------------------------------------------------------------------------
   /// The net's outputs as tensors of the caller's own: one Tensor, or an array where the net has several
   /// outputs. Throws `shape_error` for inputs that do not fit, `budget_error` if larger dimensions do not fit
   /// the budget.
@@ -77,8 +76,7 @@ class Session {
   [[nodiscard]] TensorView output(std::size_t i) noexcept { return state_.output(i); }
   static constexpr std::size_t output_count = output_count_of<Net>();
 
-  // --- adapters
-  // ----------------------------------------------------------------------------------------------
+  // --- adapters ----------------------------------------------------------------------------------
   /// Attaches adapters of this net until the guard ends, by `Mode` (`side_path` or `merged`). `adapters` may
   /// be followed by a number, a scale for all of them; scales may be negative or fractional. Throws as
   /// `Guard` does; strong guarantee.
@@ -109,8 +107,7 @@ class Session {
     return plan_attach(state_, Mode::is_merged, std::move(data), std::move(weights));
   }
 
-  // --- what is held
-  // ------------------------------------------------------------------------------------------
+  // --- what is held ------------------------------------------------------------------------------
   [[nodiscard]] Ledger& ledger() const noexcept { return state_.ledger(); }
   [[nodiscard]] std::int64_t activation_bytes() const noexcept {
     return state_.workspace().activation_bytes();
