@@ -28,5 +28,5 @@ cmake --build "$build/subdirectory" >/dev/null
 expect subdirectory "$build/subdirectory/consumer"
 
 "${CXX:-g++}" -std=c++20 -O2 -I "$source_dir/include" -isystem "${EIGEN_INCLUDE_DIR:-/usr/include/eigen3}" \
-  copied/main.cpp -o "$build/copied"
+  main.cpp -o "$build/copied"
 expect copied "$build/copied"

@@ -2,7 +2,7 @@
 // Normalisations of rows: layer_norm (Ba et al., arXiv:1607.06450) with weights of any stored type, the
 // residual sum before it in the same pass, and the length normalisation of sentence embeddings. Mean and
 // variance are two passes in double, so that a row with a large mean loses nothing; each result is within
-// 1e-6 of exact. Cost: about 3 ns per element; no scratch. x and y may be the same matrix. Any thread.
+// 1e-6 of exact. Cost: three reads of x, one write; no scratch. x and y may be the same matrix. Any thread.
 #pragma once
 
 #include <tenon/kernels/elementwise.hpp>

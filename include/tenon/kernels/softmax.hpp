@@ -2,7 +2,7 @@
 // Softmax of each row, with the row's largest element subtracted first, so that nothing overflows:
 // y_j = exp(x_j - max x) / sum_k exp(x_k - max x). Where exp would underflow, y is exactly 0; the lowest
 // float (a masked score) thus gets no weight, unless a whole row is masked, which then is uniform. Cost:
-// about 2 ns per element; no scratch. x and y may be the same matrix. Any thread.
+// one exp per element; no scratch. x and y may be the same matrix. Any thread.
 #pragma once
 
 #include <tenon/kernels/lanes.hpp>
