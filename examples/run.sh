@@ -7,7 +7,6 @@ cd "$(dirname "$0")/.."
 source cmake/debian_packages.sh
 
 need_packages "compiler and build tools" g++ cmake ninja-build
-need_packages "matrix products" libeigen3-dev
 need_packages "pictures of the digits example" libpng-dev
 install_packages
 

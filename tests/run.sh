@@ -7,7 +7,6 @@ cd "$(dirname "$0")/.."
 source cmake/debian_packages.sh
 
 need_packages "compiler and build tools" g++ cmake ninja-build
-need_packages "matrix products" libeigen3-dev
 need_packages "pictures of the digits example" libpng-dev
 need_packages "test framework" doctest-dev
 need_packages "second compiler: error messages, instantiation counts" clang-19

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The whole of Tenon that needs nothing but Eigen: architectures as types, adapters, sessions, guards.
+// The whole of Tenon that needs nothing but a compiler: architectures as types, adapters, sessions, guards.
 // Architectures of real models are in <tenon/models/...>, included by name.
 #pragma once
 

@@ -25,7 +25,7 @@ struct Activation {
   std::string_view name;
   Kernel kernel;
   double (*exact)(double);
-  double tolerance; ///< relative, where |x| <= 5; the functions of vectors that Eigen gives are good to 2 or
+  double tolerance; ///< relative, where |x| <= 5; exp_lanes and tanh_lanes are good to 2 or
                     ///< 3 ulp
 };
 

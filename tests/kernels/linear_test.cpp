@@ -28,7 +28,7 @@ FloatMatrix linear_of(const FloatMatrix& x, const StoredMatrix& w, WeightVector 
 TEST_CASE("A linear layer agrees with float64 for all sizes and dtypes") {
   for (const DType type : weight_dtypes)
     for (const std::int64_t rows : {1, 5, 17})
-      for (const std::int64_t out : {std::int64_t{1}, gemm_cols, gemm_cols + 1})
+      for (const std::int64_t out : {std::int64_t{1}, gemm_tile_rows, gemm_tile_rows + 1})
         for (const std::int64_t in : {std::int64_t{1}, std::int64_t{31}, gemm_depth + 1}) {
           const FloatMatrix x(rows, in, 1, {.padding = 2});
           const StoredMatrix w(out, in, type, 2, {.padding = 1});

@@ -25,19 +25,21 @@ struct CpuFeatures {
 
   /// "avx2 fma f16c", or "none"
   [[nodiscard]] std::string text() const {
+    const struct {
+      bool has;
+      const char* name;
+    } features[] = {{avx2, "avx2"},
+                    {fma, "fma"},
+                    {f16c, "f16c"},
+                    {avx512f, "avx512f"},
+                    {avx512bw, "avx512bw"},
+                    {avx512vl, "avx512vl"},
+                    {avx512_bf16, "avx512_bf16"},
+                    {amx_tile, "amx_tile"},
+                    {amx_bf16, "amx_bf16"}};
     std::string out;
-    const auto add = [&out](bool has, const char* name) {
-      if (has) out.append(out.empty() ? "" : " ").append(name);
-    };
-    add(avx2, "avx2");
-    add(fma, "fma");
-    add(f16c, "f16c");
-    add(avx512f, "avx512f");
-    add(avx512bw, "avx512bw");
-    add(avx512vl, "avx512vl");
-    add(avx512_bf16, "avx512_bf16");
-    add(amx_tile, "amx_tile");
-    add(amx_bf16, "amx_bf16");
+    for (const auto& feature : features)
+      if (feature.has) out.append(out.empty() ? "" : " ").append(feature.name);
     return out.empty() ? "none" : out;
   }
 };

@@ -8,12 +8,13 @@
 
 #include <tenon/core/error.hpp>
 #include <tenon/core/json_value.hpp>
+#include <tenon/core/sort_by.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/core/utf8.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -132,16 +133,16 @@ class JsonParser {
   // each.
   void refuse_repeated_keys(const std::vector<JsonMember>& members,
                             const std::vector<std::size_t>& key_bytes) const {
-    std::set<std::string_view> seen;
-    const auto is_repeated = [&](std::size_t i) {
-      if (members.size() > 8) return !seen.insert(members[i].key).second;
-      for (std::size_t j = 0; j < i; ++j)
-        if (members[j].key == members[i].key) return true;
-      return false;
-    };
-    for (std::size_t i = 0; i < members.size(); ++i)
-      if (is_repeated(i))
-        fail_at(key_bytes[i], "each key once", concat(json_quote(members[i].key), " again"));
+    const auto order =
+        sorted_positions(members.size(), &members, [](const void* of, std::size_t a, std::size_t b) {
+          const auto& list = *static_cast<const std::vector<JsonMember>*>(of);
+          return list[a].key < list[b].key;
+        });
+    std::size_t first = members.size(); // of the keys that stood before
+    for (std::size_t i = 1; i < order.size(); ++i)
+      if (members[order[i]].key == members[order[i - 1]].key) first = std::min(first, order[i]);
+    if (first < members.size())
+      fail_at(key_bytes[first], "each key once", concat(json_quote(members[first].key), " again"));
   }
 
   void read_number(JsonValue& out) {

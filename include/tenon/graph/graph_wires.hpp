@@ -180,7 +180,7 @@ struct ShapeWalk {
     std::array<Shape, L::argument_count> arguments{};
     for (std::size_t i = 0; i < L::argument_count; ++i)
       arguments[i] = shapes[wire_index(names, L::arguments[i], bound)];
-    misfit = first_misfit<typename L::op>(arguments);
+    misfit = first_misfit(op_facts<typename L::op>(), arguments);
     if (misfit.kind != Misfit::none) return false;
     shapes[bound++] = L::op::gives(arguments);
     ++let;

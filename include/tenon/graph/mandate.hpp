@@ -53,15 +53,6 @@ template <std::size_t I, class... Ts>
 using nth_type =
     typename decltype(indexed_type<I>(IndexedTypes<std::make_index_sequence<sizeof...(Ts)>, Ts...>{}))::type;
 
-/// False for a node that holds a mistake already reported; what stands around it then keeps quiet.
-template <class Op>
-[[nodiscard]] consteval bool well_formed() {
-  if constexpr (requires { Op::is_well_formed; })
-    return Op::is_well_formed;
-  else
-    return true;
-}
-
 template <class Op>
 struct IsGraphOp {
   static_assert(GraphOp<Op>,

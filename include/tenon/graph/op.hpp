@@ -32,6 +32,15 @@ template <class Op>
     return Op::inputs;
 }
 
+/// False for a node that holds a mistake already reported; what stands around it then keeps quiet.
+template <class Op>
+[[nodiscard]] consteval bool well_formed() {
+  if constexpr (requires { Op::is_well_formed; })
+    return Op::is_well_formed;
+  else
+    return true;
+}
+
 /// How an input fails to fit.
 enum class Misfit : std::uint8_t { none, dtype, rank, width, unequal };
 
@@ -50,16 +59,32 @@ struct MisfitAt {
   return Misfit::rank;
 }
 
-/// The first of `shapes` that `Op` does not take.
+/// What a chain asks of an op. As one constant, since each function template over an op costs a
+/// compiler more than all that is done with its answers: a net may have hundreds of ops.
+struct OpFacts {
+  std::size_t required_inputs = 0;
+  bool is_well_formed = true;
+  bool same_inputs = false;
+  Shape (*takes)(std::size_t) = nullptr;
+  Shape (*gives)(std::span<const Shape>) = nullptr;
+};
+
 template <class Op>
-[[nodiscard]] constexpr MisfitAt first_misfit(std::span<const Shape> shapes) {
+[[nodiscard]] consteval OpFacts op_facts() {
+  OpFacts facts{.required_inputs = Op::inputs, .takes = &Op::takes, .gives = &Op::gives};
+  if constexpr (requires { Op::required_inputs; }) facts.required_inputs = Op::required_inputs;
+  if constexpr (requires { Op::is_well_formed; }) facts.is_well_formed = Op::is_well_formed;
+  if constexpr (requires { Op::same_inputs; }) facts.same_inputs = true;
+  return facts;
+}
+
+/// The first of `shapes` that the op does not take.
+[[nodiscard]] constexpr MisfitAt first_misfit(const OpFacts& op, std::span<const Shape> shapes) {
   for (std::size_t i = 0; i < shapes.size(); ++i)
-    if (const Misfit kind = misfit_of(Op::takes(i), shapes[i]); kind != Misfit::none)
-      return {kind, i, shapes[i], Op::takes(i)};
-  if constexpr (requires { Op::same_inputs; }) {
-    for (std::size_t i = 1; i < shapes.size(); ++i)
-      if (!(shapes[i] == shapes[0])) return {Misfit::unequal, i, shapes[i], shapes[0]};
-  }
+    if (const Misfit kind = misfit_of(op.takes(i), shapes[i]); kind != Misfit::none)
+      return {kind, i, shapes[i], op.takes(i)};
+  for (std::size_t i = 1; op.same_inputs && i < shapes.size(); ++i)
+    if (!(shapes[i] == shapes[0])) return {Misfit::unequal, i, shapes[i], shapes[0]};
   return {};
 }
 

@@ -9,49 +9,52 @@
 
 namespace tenon {
 
-/// The input of a chain is open until an op fixes it: ops that take any shape keep it, so the first that does
-/// decides.
-template <class... Ops>
-[[nodiscard]] constexpr Shape chain_takes() {
-  Shape taken = Shape::any();
-  (void)((taken = Ops::takes(0), !taken.is_any()) || ...);
-  return taken;
-}
-
 struct ChainFault {
   MisfitAt misfit{};
   std::size_t op = 0;       ///< the reader
   std::size_t producer = 0; ///< the last op before it that fixed the width
 };
 
-/// Follows the shape along a chain. Not a template over the chain, whose type would stand in the name of each step's
-/// instantiation: with 200 ops that is megabytes of names.
-struct ChainWalk {
-  Shape shape{};
+/// What is known of a chain before it is lowered.
+struct ChainFacts {
+  bool is_well_formed = true;
+  bool reads_one_wire = true; ///< every op does
+  Shape takes = Shape::any();
   ChainFault fault{};
-  std::size_t op = 0;
-  std::size_t producer = 0;
-
-  template <class Op>
-  constexpr bool pass() {
-    const std::span<const Shape> in(&shape, 1);
-    const MisfitAt misfit = first_misfit<Op>(in);
-    if (misfit.kind != Misfit::none) {
-      fault = {misfit, op, producer};
-      return false;
-    }
-    if (!Op::takes(0).is_any()) producer = op;
-    shape = Op::gives(in);
-    ++op;
-    return true;
-  }
 };
 
-template <class... Ops>
-[[nodiscard]] consteval ChainFault first_chain_fault() {
-  ChainWalk walk{chain_takes<Ops...>().opened()};
-  if constexpr ((well_formed<Ops>() && ...)) (void)(walk.pass<Ops>() && ...);
-  return walk.fault;
+/// The input of a chain is open until an op fixes it: ops that take any shape keep it, so the first that does
+/// decides.
+[[nodiscard]] constexpr Shape chain_takes(std::span<const OpFacts> ops) {
+  for (const OpFacts& op : ops)
+    if (const Shape taken = op.takes(0); !taken.is_any()) return taken;
+  return Shape::any();
+}
+
+/// Follows the shape along a chain, up to the first op that does not take it. Not a template: the type of a chain
+/// of 200 ops in the name of each step's instantiation is megabytes of names.
+[[nodiscard]] constexpr ChainFault first_chain_fault(std::span<const OpFacts> ops, const Shape& taken) {
+  Shape shape = taken.opened();
+  std::size_t producer = 0;
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    const std::span<const Shape> in(&shape, 1);
+    const MisfitAt misfit = first_misfit(ops[i], in);
+    if (misfit.kind != Misfit::none) return {misfit, i, producer};
+    if (!ops[i].takes(0).is_any()) producer = i;
+    shape = ops[i].gives(in);
+  }
+  return {};
+}
+
+[[nodiscard]] constexpr ChainFacts chain_facts(std::span<const OpFacts> ops) {
+  ChainFacts facts{.takes = chain_takes(ops)};
+  for (const OpFacts& op : ops) {
+    facts.is_well_formed = facts.is_well_formed && op.is_well_formed;
+    facts.reads_one_wire = facts.reads_one_wire && op.required_inputs == 1;
+  }
+  if (facts.is_well_formed) facts.fault = first_chain_fault(ops, facts.takes);
+  facts.is_well_formed = facts.is_well_formed && facts.fault.misfit.kind == Misfit::none;
+  return facts;
 }
 
 template <ChainFault Fault, class... Ops>
@@ -63,20 +66,22 @@ template <ChainFault Fault, class... Ops>
 }
 
 template <class... Ops>
-struct ChainFaults {
+struct Chain {
   static_assert(sizeof...(Ops) > 0, "tenon::Sequential: it needs at least one op");
-  static_assert(((required_inputs<Ops>() == 1) && ...),
+  static constexpr ChainFacts facts = [] {
+    const OpFacts ops[] = {op_facts<Ops>()...};
+    return chain_facts(ops);
+  }();
+  static_assert(facts.reads_one_wire,
                 "tenon::Sequential: every op must read one wire; use a Graph to name several");
-  static constexpr ChainFault fault = first_chain_fault<Ops...>();
-  using Mandate = typename decltype(chain_mandate<fault, Ops...>())::type;
+  using Mandate = typename decltype(chain_mandate<facts.fault, Ops...>())::type;
 };
 
 template <class... Ops>
-struct Sequential : ChainFaults<Ops...>::Mandate {
-  static constexpr bool is_well_formed =
-      (well_formed<Ops>() && ...) && ChainFaults<Ops...>::fault.misfit.kind == Misfit::none;
+struct Sequential : Chain<Ops...>::Mandate {
+  static constexpr bool is_well_formed = Chain<Ops...>::facts.is_well_formed;
   static constexpr std::size_t inputs = 1;
-  static constexpr Shape takes(std::size_t) { return chain_takes<Ops...>(); }
+  static constexpr Shape takes(std::size_t) { return Chain<Ops...>::facts.takes; }
   static constexpr Shape gives(std::span<const Shape> in) {
     Shape shape = in[0];
     ((shape = Ops::gives(std::span<const Shape>(&shape, 1))), ...);

@@ -6,8 +6,8 @@
 // vectors; no scratch. x and y may be the same span. Any thread.
 #pragma once
 
+#include <tenon/kernels/lane_math.hpp>
 #include <tenon/kernels/lanes.hpp>
-#include <tenon/kernels/packet_math.hpp>
 
 #include <cassert>
 #include <cmath>

@@ -1,161 +1,140 @@
 // SPDX-License-Identifier: Apache-2.0
-// c += alpha a b^T and c += alpha a b, where b is stored in any weight type. The arithmetic is Eigen's packed
-// panel product (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34(3),
-// 2008), driven by our own loops, so that packed panels live in the caller's scratch, a tile of b is decoded
-// just before it is packed (once, not once per row block of a), and block sizes are constants: neither memory
-// nor results depend on the machine's caches. Cost: 2 m n k flops; at most 704 KiB of scratch. One thread.
+// c += alpha a b^T and c += alpha a b, where b is stored in any weight type. The operand with fewer elements to
+// touch is packed into panels (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
+// ACM TOMS 34(3), 2008); a weight [n, k] is never packed: its rows are read in place, or decoded a tile at a
+// time, while the rows of a, turned round, fill the vector registers. Block sizes are constants: neither
+// memory nor results depend on the machine's caches. Cost: 2 m n k flops; at most 462 KiB of scratch. One thread.
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/panels.hpp>
 #include <tenon/kernels/scratch.hpp>
+#include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/kernels/weight_tile.hpp>
-
-#include <Eigen/Core>
 
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
+#include <cstring>
+#include <span>
 
 namespace tenon::kernels {
 
-inline constexpr std::int64_t gemm_depth = 256;         ///< of k, packed together
-inline constexpr std::int64_t gemm_rows = 512;          ///< of a, packed together
-inline constexpr std::int64_t gemm_cols = 96;           ///< of c, packed together
-inline constexpr std::int64_t gemm_few_rows = 4;        ///< of a: up to here b is streamed, not packed
-inline constexpr std::int64_t gemm_stream_depth = 1536; ///< of k, streamed together
-
-/// Floats of the largest tile of b, for n columns of c and depth k.
-[[nodiscard]] constexpr std::int64_t gemm_tile_floats(std::int64_t n, std::int64_t k) noexcept {
-  return std::min(gemm_depth * gemm_cols, n * k);
-}
+inline constexpr std::int64_t gemm_depth = 384;    ///< of k, packed together
+inline constexpr std::int64_t gemm_panels = 256;   ///< columns of panels, packed together
+inline constexpr std::int64_t gemm_tile_rows = 48; ///< of a weight, decoded together
+inline constexpr std::int64_t gemm_few_rows = 8;   ///< of a: up to here b is streamed, nothing is packed
+inline constexpr std::int64_t gemm_stream_bytes = 128 * 1024; ///< of b, read again for each of a few rows
 
 /// Scratch of `multiply_nt` and `multiply_nn` for c [m, n] and depth k, any dtype. Grows with each of them;
-/// at most 704 KiB.
+/// at most 462 KiB.
 [[nodiscard]] constexpr std::int64_t multiply_scratch_bytes(std::int64_t m, std::int64_t n,
                                                             std::int64_t k) noexcept {
   const std::int64_t depth = std::min(k, gemm_depth);
-  const std::int64_t tile = scratch_bytes<float>(gemm_tile_floats(n, k));
-  return scratch_sum({scratch_bytes<float>(depth * std::min(m, gemm_rows)), tile, tile});
+  const std::int64_t tile = std::min(n, gemm_tile_rows);
+  const auto panels = [depth](std::int64_t cols) {
+    return scratch_bytes<float>(panel_floats(depth, std::min(cols, gemm_panels)));
+  };
+  const std::int64_t transposed = scratch_sum(
+      {panels(m), scratch_bytes<float>(tile * depth), scratch_bytes<float>(tile * max_panel_width)});
+  const std::int64_t plain =
+      scratch_sum({panels(n), scratch_bytes<float>(std::min(n, gemm_panels)),
+                   scratch_bytes<float>(std::min(m, gemm_tile_rows) * max_panel_width)});
+  return scratch_max({transposed, plain});
 }
 
-/// How b is stored: as [n, k], whose rows are dotted with those of a, or as [k, n].
-enum class RightOperand { transposed, plain };
-
-/// Eigen's panels, seen from the transposed product c^T = b^T a^T, whose c^T is column-major.
-template <RightOperand Form>
-struct Panels {
-  static constexpr int b_order = Form == RightOperand::transposed ? Eigen::RowMajor : Eigen::ColMajor;
-  using Traits = Eigen::internal::gebp_traits<float, float>;
-  using Source = Eigen::internal::const_blas_data_mapper<float, Eigen::Index, Eigen::ColMajor>;
-  using SourceB = Eigen::internal::const_blas_data_mapper<float, Eigen::Index, b_order>;
-  using Target = Eigen::internal::blas_data_mapper<float, Eigen::Index, Eigen::ColMajor>;
-  using PackA = Eigen::internal::gemm_pack_rhs<float, Eigen::Index, Source, Traits::nr, Eigen::ColMajor>;
-#if EIGEN_VERSION_AT_LEAST(3, 3, 90)
-  using PackB = Eigen::internal::gemm_pack_lhs<float, Eigen::Index, SourceB, Traits::mr, Traits::LhsProgress,
-                                               typename Traits::LhsPacket4Packing, b_order>;
-#else
-  using PackB =
-      Eigen::internal::gemm_pack_lhs<float, Eigen::Index, SourceB, Traits::mr, Traits::LhsProgress, b_order>;
-#endif
-  using Product = Eigen::internal::gebp_kernel<float, float, Eigen::Index, Target, Traits::mr, Traits::nr>;
-
-  static void pack_a(float* to, ConstMatrix a) { PackA()(to, Source(a.data, a.stride), a.cols, a.rows); }
-  static void pack_b(float* to, ConstMatrix b, std::int64_t depth, std::int64_t cols) {
-    PackB()(to, SourceB(b.data, b.stride), depth, cols);
-  }
-  static void multiply(const float* packed_b, const float* packed_a, std::int64_t depth, float alpha,
-                       Matrix c) {
-    Product()(Target(c.data, c.stride), packed_b, packed_a, c.cols, depth, c.rows, alpha);
-  }
-};
-
-template <RightOperand Form>
-void multiply_packed(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Scratch scratch) {
-  using P = Panels<Form>;
-  const std::int64_t depth_step = even_part(a.cols, gemm_depth, 8);
-  const std::int64_t row_step = even_part(c.rows, gemm_rows, 4);
-  const std::int64_t tile_size = gemm_tile_floats(c.cols, a.cols);
-  const auto packed_a = scratch.take<float>(depth_step * row_step);
-  const auto packed_b = scratch.take<float>(tile_size);
-  const auto decoded = scratch.take<float>(tile_size);
-  for (std::int64_t i = 0; i < c.rows; i += row_step) {
-    const std::int64_t rows = std::min(row_step, c.rows - i);
-    for (std::int64_t k = 0; k < a.cols; k += depth_step) {
-      const std::int64_t depth = std::min(depth_step, a.cols - k);
-      P::pack_a(packed_a.data(), a.rows_from(i, rows).cols_from(k, depth));
-      for (std::int64_t j = 0; j < c.cols; j += gemm_cols) {
-        const std::int64_t cols = std::min(gemm_cols, c.cols - j);
-        const WeightMatrix block =
-            Form == RightOperand::transposed ? b.block(j, k, cols, depth) : b.block(k, j, depth, cols);
-        P::pack_b(packed_b.data(), float_tile(block, decoded), depth, cols);
-        P::multiply(packed_b.data(), packed_a.data(), depth, alpha, c.rows_from(i, rows).cols_from(j, cols));
-      }
-    }
+/// A few rows of a: b is read once, in pieces that stay in the cache for the next row.
+inline void multiply_streamed(const VectorKernels& kernels, ConstMatrix a, WeightMatrix b, float alpha,
+                              Matrix c) {
+  const std::int64_t row_bytes = b.cols * dtype_bytes(b.dtype);
+  const std::int64_t step =
+      c.rows == 1 ? b.rows : std::max<std::int64_t>(gemm_stream_bytes / row_bytes / 4 * 4, 4);
+  for (std::int64_t j = 0; j < b.rows; j += step) {
+    const WeightMatrix piece = b.block(j, 0, std::min(step, b.rows - j), b.cols);
+    for (std::int64_t i = 0; i < c.rows; ++i) kernels.dot_rows(piece, a.row(i), alpha, c.row(i) + j);
   }
 }
 
-/// c[r] += alpha sum_k b[r][k] a[k] for neighbouring rows r of b. Each row's sum is one vector accumulator,
-/// added up across its lanes at the end, whatever the addresses and the rows beside it.
-template <std::size_t... R>
-void dot_rows(std::index_sequence<R...>, ConstMatrix b, const float* a, float alpha, float* c) {
-  using Packet = Eigen::internal::packet_traits<float>::type;
-  constexpr std::int64_t width = Eigen::internal::packet_traits<float>::size;
-  Packet sums[] = {(static_cast<void>(R), Eigen::internal::pset1<Packet>(0.0f))...};
-  std::int64_t k = 0;
-  for (; k + width <= b.cols; k += width) {
-    const Packet x = Eigen::internal::ploadu<Packet>(a + k);
-    ((sums[R] = Eigen::internal::pmadd(Eigen::internal::ploadu<Packet>(b.row(R) + k), x, sums[R])), ...);
-  }
-  float totals[] = {Eigen::internal::predux(sums[R])...};
-  for (; k < b.cols; ++k) ((totals[R] += b.row(R)[k] * a[k]), ...);
-  ((c[R] += alpha * totals[R]), ...);
-}
-
-/// A few rows of a: every tile of b is read once, and dotted with each row while it is in the cache.
-inline void multiply_streamed(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Scratch scratch) {
-  constexpr std::int64_t group = 8; // rows of b: enough independent sums to fill a processor's multipliers
-  const std::int64_t depth_step = even_part(a.cols, gemm_stream_depth, 8);
-  const std::int64_t col_step = gemm_depth * gemm_cols / depth_step / group * group;
-  const auto decoded = scratch.take<float>(gemm_tile_floats(c.cols, a.cols));
-  for (std::int64_t j = 0; j < c.cols; j += col_step) {
-    const std::int64_t cols = std::min(col_step, c.cols - j);
-    for (std::int64_t k = 0; k < a.cols; k += depth_step) {
-      const std::int64_t depth = std::min(depth_step, a.cols - k);
-      const ConstMatrix tile = float_tile(b.block(j, k, cols, depth), decoded);
-      for (std::int64_t i = 0; i < c.rows; ++i) {
-        std::int64_t r = 0;
-        for (; r + group <= cols; r += group)
-          dot_rows(std::make_index_sequence<group>(), tile.rows_from(r, group), a.row(i) + k, alpha,
-                   c.row(i) + j + r);
-        for (; r < cols; ++r)
-          dot_rows(std::make_index_sequence<1>(), tile.rows_from(r, 1), a.row(i) + k, alpha,
-                   c.row(i) + j + r);
-      }
+/// c [m, n] += alpha (b [n, depth] panels [depth, m])^T for the panels of m rows of a.
+inline void multiply_weight(const VectorKernels& kernels, WeightMatrix b, const float* panels, float alpha,
+                            Matrix c, Scratch scratch) {
+  const std::int64_t tile_rows = std::min(c.cols, gemm_tile_rows);
+  const auto decoded = scratch.take<float>(tile_rows * b.cols);
+  const auto turned = scratch.take<float>(tile_rows * max_panel_width);
+  for (std::int64_t j = 0; j < c.cols; j += tile_rows) {
+    const std::int64_t rows = std::min(tile_rows, c.cols - j);
+    const ConstMatrix tile = float_tile(kernels, b.block(j, 0, rows, b.cols), decoded);
+    for (std::int64_t i = 0; i < c.rows; i += kernels.width) {
+      const Matrix part{turned.data(), rows, std::min(kernels.width, c.rows - i), kernels.width};
+      std::fill_n(part.data, rows * part.stride, 0.0f);
+      kernels.multiply_panel(tile, panels + i * b.cols, alpha, part);
+      add_transposed(part, c.rows_from(i, part.cols).cols_from(j, rows));
     }
   }
 }
 
 /// c [m, n] += alpha a [m, k] b [n, k]^T. Precondition: c overlaps neither a nor b.
-inline void multiply_nt(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Scratch scratch) {
+inline void multiply_nt(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Scratch scratch,
+                        const VectorKernels& kernels = vector_kernels()) {
   assert(a.rows == c.rows && b.rows == c.cols && a.cols == b.cols && "multiply_nt: shapes [m,k] [n,k] [m,n]");
   if (c.rows == 0 || c.cols == 0 || a.cols == 0) return;
-  if (c.rows <= gemm_few_rows) return multiply_streamed(a, b, alpha, c, scratch);
-  multiply_packed<RightOperand::transposed>(a, b, alpha, c, scratch);
+  if (c.rows <= gemm_few_rows) return multiply_streamed(kernels, a, b, alpha, c);
+  const std::int64_t depth_step = even_part(a.cols, gemm_depth, 8);
+  const auto panels = scratch.take<float>(panel_floats(depth_step, std::min(c.rows, gemm_panels)));
+  for (std::int64_t i = 0; i < c.rows; i += gemm_panels) {
+    const std::int64_t rows = std::min(gemm_panels, c.rows - i);
+    for (std::int64_t k = 0; k < a.cols; k += depth_step) {
+      const std::int64_t depth = std::min(depth_step, a.cols - k);
+      make_transposed_panels(a.rows_from(i, rows).cols_from(k, depth), kernels.width, panels.data());
+      multiply_weight(kernels, b.block(0, k, b.rows, depth), panels.data(), alpha, c.rows_from(i, rows),
+                      scratch);
+    }
+  }
 }
-inline void multiply_nt(ConstMatrix a, ConstMatrix b, float alpha, Matrix c, Scratch scratch) {
-  multiply_nt(a, as_weight(b), alpha, c, scratch);
+inline void multiply_nt(ConstMatrix a, ConstMatrix b, float alpha, Matrix c, Scratch scratch,
+                        const VectorKernels& kernels = vector_kernels()) {
+  multiply_nt(a, as_weight(b), alpha, c, scratch, kernels);
+}
+
+/// c [m, n <= width] += alpha a [m, depth] panel [depth, width]; where n < width, through a padded tile.
+inline void multiply_one_panel(const VectorKernels& kernels, ConstMatrix a, const float* panel, float alpha,
+                               Matrix c, std::span<float> tile_room) {
+  if (c.cols == kernels.width) return kernels.multiply_panel(a, panel, alpha, c);
+  for (std::int64_t i = 0; i < c.rows; i += gemm_tile_rows) {
+    const Matrix tile{tile_room.data(), std::min(gemm_tile_rows, c.rows - i), kernels.width, kernels.width};
+    for (std::int64_t r = 0; r < tile.rows; ++r) std::copy_n(c.row(i + r), c.cols, tile.row(r));
+    kernels.multiply_panel(a.rows_from(i, tile.rows), panel, alpha, tile);
+    for (std::int64_t r = 0; r < tile.rows; ++r) std::copy_n(tile.row(r), c.cols, c.row(i + r));
+  }
 }
 
 /// c [m, n] += alpha a [m, k] b [k, n]. Precondition: c overlaps neither a nor b.
-inline void multiply_nn(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Scratch scratch) {
+inline void multiply_nn(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Scratch scratch,
+                        const VectorKernels& kernels = vector_kernels()) {
   assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows && "multiply_nn: shapes [m,k] [k,n] [m,n]");
   if (c.rows == 0 || c.cols == 0 || a.cols == 0) return;
-  multiply_packed<RightOperand::plain>(a, b, alpha, c, scratch);
+  const std::int64_t depth_step = even_part(a.cols, gemm_depth, 8);
+  const auto panels = scratch.take<float>(panel_floats(depth_step, std::min(c.cols, gemm_panels)));
+  const auto row = scratch.take<float>(std::min(c.cols, gemm_panels));
+  const auto tile = scratch.take<float>(std::min(c.rows, gemm_tile_rows) * max_panel_width);
+  for (std::int64_t j = 0; j < c.cols; j += gemm_panels) {
+    const std::int64_t cols = std::min(gemm_panels, c.cols - j);
+    for (std::int64_t k = 0; k < a.cols; k += depth_step) {
+      const std::int64_t depth = std::min(depth_step, a.cols - k);
+      for (std::int64_t r = 0; r < depth; ++r) {
+        const ConstMatrix values = float_tile(kernels, b.block(k + r, j, 1, cols), row);
+        set_panel_row(values.data, cols, depth, r, kernels.width, panels.data());
+      }
+      for (std::int64_t p = 0; p < cols; p += kernels.width)
+        multiply_one_panel(kernels, a.cols_from(k, depth), panels.data() + p * depth, alpha,
+                           c.cols_from(j + p, std::min(kernels.width, cols - p)), tile);
+    }
+  }
 }
-inline void multiply_nn(ConstMatrix a, ConstMatrix b, float alpha, Matrix c, Scratch scratch) {
-  multiply_nn(a, as_weight(b), alpha, c, scratch);
+inline void multiply_nn(ConstMatrix a, ConstMatrix b, float alpha, Matrix c, Scratch scratch,
+                        const VectorKernels& kernels = vector_kernels()) {
+  multiply_nn(a, as_weight(b), alpha, c, scratch, kernels);
 }
 
 } // namespace tenon::kernels

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // The LoRA side path (Hu et al., arXiv:2106.09685, section 4.1): y += sum_i s_i (x A_i^T) B_i^T. The product
-// B_i A_i is never formed, and the base weight is not looked at. Rows go through in tiles, and so does a long
-// rank, so that what is held between the two products is a tile of [rows, rank].
-// Cost: 2 rows rank (in + out) flops per term; at most 576 KiB of scratch, whatever the number of rows and of
+// B_i A_i is never formed, and the base weight is not looked at. The ranks of all terms are laid end to end, so that
+// several adapters are one pair of thin products; what is held between the two is [rank, rows], just as
+// the second one reads it. Rows go through in tiles, and so does a long rank.
+// Cost: 2 rows rank (in + out) flops per term; at most 712 KiB of scratch, whatever the number of rows and of
 // terms, their ranks and dtypes. One thread.
 #pragma once
 
 #include <tenon/kernels/gemm.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/panels.hpp>
 #include <tenon/kernels/scratch.hpp>
+#include <tenon/kernels/vector_kernels.hpp>
+#include <tenon/kernels/weight_tile.hpp>
 
 #include <algorithm>
 #include <cassert>
@@ -18,44 +22,112 @@
 
 namespace tenon::kernels {
 
-/// Rows of x taken together: enough that decoding A and B once per tile costs little beside the products.
-inline constexpr std::int64_t low_rank_tile = 256;
-/// Rank taken together; a longer one is added in parts.
-inline constexpr std::int64_t low_rank_depth = 128;
+inline constexpr std::int64_t low_rank_tile = gemm_panels; ///< rows of x taken together
+inline constexpr std::int64_t low_rank_depth = 256;        ///< rank taken together; a longer one in parts
 
-/// Scratch of `low_rank_add` for x [rows, in], y [rows, out] and terms of at most `max_rank`. Grows with
-/// each; from a `max_rank` of 128 on it serves any rank.
+/// Scratch of `low_rank_add` for x [rows, in], y [rows, out], any terms. Grows with each of them.
 [[nodiscard]] constexpr std::int64_t low_rank_scratch_bytes(std::int64_t rows, std::int64_t out,
-                                                            std::int64_t in, std::int64_t max_rank) noexcept {
+                                                            std::int64_t in) noexcept {
   const std::int64_t tile = std::min(rows, low_rank_tile);
-  const std::int64_t depth = std::min(max_rank, low_rank_depth);
-  return scratch_sum(
-      {scratch_bytes<float>(tile * depth),
-       scratch_max({multiply_scratch_bytes(tile, depth, in), multiply_scratch_bytes(tile, out, depth)})});
+  const std::int64_t depth = std::min(in, gemm_depth);
+  const std::int64_t decoded = scratch_bytes<float>(gemm_tile_rows * std::max(depth, low_rank_depth));
+  const std::int64_t turned = scratch_bytes<float>(std::min(out, gemm_tile_rows) * max_panel_width);
+  return scratch_sum({scratch_bytes<float>(panel_floats(low_rank_depth, tile)), decoded,
+                      scratch_max({scratch_bytes<float>(panel_floats(depth, tile)), turned})});
 }
 
-/// y += s (x A^T) B^T for one tile of rows.
-inline void add_low_rank_rows(ConstMatrix x, const LowRankTerm& term, Matrix y, Scratch scratch) {
-  const std::int64_t depth = std::min(term.a.rows, low_rank_depth);
-  const auto room = scratch.take<float>(x.rows * depth);
-  for (std::int64_t r = 0; r < term.a.rows; r += depth) {
-    const std::int64_t rank = std::min(depth, term.a.rows - r);
-    const Matrix shrunk{room.data(), x.rows, rank, rank};
-    std::fill_n(shrunk.data, x.rows * rank, 0.0f);
-    multiply_nt(x, term.a.block(r, 0, rank, x.cols), 1.0f, shrunk, scratch);
-    multiply_nt(shrunk, term.b.block(0, r, y.cols, rank), term.scale, y, scratch);
+/// to [rows, rank] = the rows of B from `row` on, each term's times its scale, for a range of all ranks.
+inline void gather_b(const VectorKernels& kernels, std::span<const LowRankTerm> terms, std::int64_t begin,
+                     std::int64_t row, Matrix to) noexcept {
+  visit_ranks(terms, begin, to.cols,
+              [&](const LowRankTerm& term, std::int64_t first, std::int64_t count, std::int64_t at) {
+                const bool is_whole =
+                    count == to.cols && term.b.stride == count; // as stored: one call for all rows
+                const std::int64_t step = is_whole ? to.rows : 1;
+                for (std::int64_t i = 0; i < to.rows; i += step) {
+                  float* const values = to.row(i) + at;
+                  kernels.decode(term.b.dtype, term.b.at(row + i, first), step * count, values);
+                  for (std::int64_t k = 0; k < step * count; ++k) values[k] *= term.scale;
+                }
+              });
+}
+
+/// shrunk (panels [rank, x.rows]) = A x^T for a range of all ranks.
+inline void shrink(const VectorKernels& kernels, ConstMatrix x, std::span<const LowRankTerm> terms,
+                   std::int64_t begin, std::int64_t rank, float* shrunk, std::span<float> decoded,
+                   Scratch scratch) {
+  std::fill_n(shrunk, panel_floats(rank, x.rows, kernels.width), 0.0f);
+  const std::int64_t depth_step = even_part(x.cols, gemm_depth, 8);
+  const auto panels = scratch.take<float>(panel_floats(depth_step, x.rows, kernels.width));
+  for (std::int64_t k = 0; k < x.cols; k += depth_step) {
+    const std::int64_t depth = std::min(depth_step, x.cols - k);
+    make_transposed_panels(x.cols_from(k, depth), kernels.width, panels.data());
+    visit_ranks(
+        terms, begin, rank,
+        [&](const LowRankTerm& term, std::int64_t first, std::int64_t count, std::int64_t at) {
+          for (std::int64_t r = 0; r < count; r += gemm_tile_rows) {
+            const std::int64_t rows = std::min(gemm_tile_rows, count - r);
+            const ConstMatrix tile = float_tile(kernels, term.a.block(first + r, k, rows, depth), decoded);
+            for (std::int64_t i = 0; i < x.rows; i += kernels.width) // the zeros of the last panel stay zeros
+              kernels.multiply_panel(
+                  tile, panels.data() + i * depth, 1.0f,
+                  {shrunk + i * rank + (at + r) * kernels.width, rows, kernels.width, kernels.width});
+          }
+        });
   }
 }
 
-/// y [rows, out] += sum_i s_i (x [rows, in] A_i^T) B_i^T, the terms in their order.
-/// Precondition: y overlaps nothing else.
-inline void low_rank_add(ConstMatrix x, std::span<const LowRankTerm> terms, Matrix y, Scratch scratch) {
+/// y [rows, out] += (B shrunk)^T, each term times its scale, for the same range of ranks.
+inline void expand(const VectorKernels& kernels, std::span<const LowRankTerm> terms, std::int64_t begin,
+                   std::int64_t rank, const float* shrunk, Matrix y, std::span<float> decoded,
+                   Scratch scratch) {
+  const std::int64_t tile_rows = std::min(y.cols, gemm_tile_rows);
+  const auto turned = scratch.take<float>(tile_rows * kernels.width);
+  for (std::int64_t j = 0; j < y.cols; j += tile_rows) {
+    const Matrix b{decoded.data(), std::min(tile_rows, y.cols - j), rank, rank};
+    gather_b(kernels, terms, begin, j, b);
+    for (std::int64_t i = 0; i < y.rows; i += kernels.width) {
+      const Matrix part{turned.data(), b.rows, std::min(kernels.width, y.rows - i), kernels.width};
+      std::fill_n(part.data, part.rows * part.stride, 0.0f);
+      kernels.multiply_panel(b, shrunk + i * rank, 1.0f, part);
+      add_transposed(part, y.rows_from(i, part.cols).cols_from(j, b.rows));
+    }
+  }
+}
+
+/// A few rows of x, one after the other: A and B are read as they lie.
+inline void low_rank_add_streamed(const VectorKernels& kernels, ConstMatrix x,
+                                  std::span<const LowRankTerm> terms, Matrix y, std::span<float> shrunk) {
+  for (const LowRankTerm& term : terms)
+    for (std::int64_t r = 0; r < term.a.rows; r += low_rank_depth) {
+      const std::int64_t rank = std::min(low_rank_depth, term.a.rows - r);
+      for (std::int64_t i = 0; i < x.rows; ++i) {
+        std::fill_n(shrunk.data(), rank, 0.0f);
+        kernels.dot_rows(term.a.block(r, 0, rank, x.cols), x.row(i), 1.0f, shrunk.data());
+        kernels.dot_rows(term.b.block(0, r, y.cols, rank), shrunk.data(), term.scale, y.row(i));
+      }
+    }
+}
+
+/// y [rows, out] += sum_i s_i (x [rows, in] A_i^T) B_i^T. Precondition: y overlaps nothing else.
+inline void low_rank_add(ConstMatrix x, std::span<const LowRankTerm> terms, Matrix y, Scratch scratch,
+                         const VectorKernels& kernels = vector_kernels()) {
+  const std::int64_t tile = std::min(x.rows, low_rank_tile);
+  const auto shrunk = scratch.take<float>(panel_floats(low_rank_depth, tile));
+  const auto decoded =
+      scratch.take<float>(gemm_tile_rows * std::max(std::min(x.cols, gemm_depth), low_rank_depth));
+  const std::int64_t ranks = total_rank(terms);
   for (std::int64_t i = 0; i < x.rows; i += low_rank_tile) {
-    const std::int64_t rows = std::min(low_rank_tile, x.rows - i);
-    for (const LowRankTerm& term : terms) {
-      assert(term.a.cols == x.cols && term.b.rows == y.cols && term.b.cols == term.a.rows &&
-             y.rows == x.rows && "low_rank_add: shapes A [rank,in], B [out,rank]");
-      add_low_rank_rows(x.rows_from(i, rows), term, y.rows_from(i, rows), scratch);
+    const ConstMatrix rows = x.rows_from(i, std::min(low_rank_tile, x.rows - i));
+    const Matrix out = y.rows_from(i, rows.rows);
+    if (rows.rows <= gemm_few_rows) {
+      low_rank_add_streamed(kernels, rows, terms, out, shrunk);
+      continue;
+    }
+    for (std::int64_t r = 0; r < ranks; r += low_rank_depth) {
+      const std::int64_t rank = std::min(low_rank_depth, ranks - r);
+      shrink(kernels, rows, terms, r, rank, shrunk.data(), decoded, scratch);
+      expand(kernels, terms, r, rank, shrunk.data(), out, decoded, scratch);
     }
   }
 }

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an adapter is to a kernel: two factors and a scale. Apart from `low_rank.hpp`, so that headers which
-// only pass terms on do not include Eigen.
+// What an adapter is to a kernel: two factors and a scale; and several adapters as one, their ranks laid end to
+// end, so that any number of them is a single pair of products or a single pass over a weight.
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
 
 namespace tenon::kernels {
 
@@ -13,5 +17,25 @@ struct LowRankTerm {
   WeightMatrix b{};   ///< [out, rank]; kohya's lora_up
   float scale = 1.0f; ///< alpha / rank (rsLoRA: alpha / sqrt(rank)) times the user's weight
 };
+
+/// The ranks of all terms together.
+[[nodiscard]] inline std::int64_t total_rank(std::span<const LowRankTerm> terms) noexcept {
+  std::int64_t rank = 0;
+  for (const LowRankTerm& term : terms) rank += term.a.rows;
+  return rank;
+}
+
+/// The part of one term that lies in a range of the ranks of all: `f(term, first, count, at)` means the term's
+/// ranks [first, first + count), which are the range's [at, at + count).
+template <class F>
+void visit_ranks(std::span<const LowRankTerm> terms, std::int64_t begin, std::int64_t size, F f) {
+  std::int64_t start = 0; // of the term, among all
+  for (const LowRankTerm& term : terms) {
+    const std::int64_t first = std::max(begin, start);
+    const std::int64_t last = std::min(begin + size, start + term.a.rows);
+    if (first < last) f(term, first - start, last - first, first - begin);
+    start += term.a.rows;
+  }
+}
 
 } // namespace tenon::kernels

@@ -5,9 +5,9 @@
 // one exp per element; no scratch. x and y may be the same matrix. Any thread.
 #pragma once
 
+#include <tenon/kernels/lane_math.hpp>
 #include <tenon/kernels/lanes.hpp>
 #include <tenon/kernels/matrix.hpp>
-#include <tenon/kernels/packet_math.hpp>
 
 #include <algorithm>
 #include <cassert>

@@ -5,7 +5,7 @@
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>
-#include <tenon/weights/convert.hpp>
+#include <tenon/kernels/vector_kernels.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -28,14 +28,15 @@ namespace tenon::kernels {
 }
 
 /// The block's values as floats: in place if they are aligned floats already, else decoded into `room`.
-[[nodiscard]] inline ConstMatrix float_tile(WeightMatrix block, std::span<float> room) noexcept {
+[[nodiscard]] inline ConstMatrix float_tile(const VectorKernels& kernels, WeightMatrix block,
+                                            std::span<float> room) noexcept {
   if (block.dtype == DType::f32 && reinterpret_cast<std::uintptr_t>(block.data) % alignof(float) == 0)
     return {reinterpret_cast<const float*>(block.data), block.rows, block.cols, block.stride};
   const bool is_dense = block.stride == block.cols;
   const std::int64_t runs = is_dense ? 1 : block.rows;
   const std::int64_t length = is_dense ? block.rows * block.cols : block.cols;
   for (std::int64_t i = 0; i < runs; ++i)
-    decode(block.dtype, block.at(i, 0), length, room.data() + i * length);
+    kernels.decode(block.dtype, block.at(i, 0), length, room.data() + i * length);
   return {room.data(), block.rows, block.cols, block.cols};
 }
 

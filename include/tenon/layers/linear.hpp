@@ -9,6 +9,8 @@
 #include <tenon/kernels/linear.hpp>
 #include <tenon/kernels/low_rank.hpp>
 
+#include <cstdint>
+#include <string_view>
 #include <type_traits>
 
 namespace tenon {
@@ -47,19 +49,14 @@ std::int64_t linear_step_scratch(const StepContext& context) {
   const TensorView& w = context.weights[0];
   const std::int64_t base = kernels::linear_scratch_bytes(x.rows(), w.extent(0), w.extent(1));
   if constexpr (!HasSlot) return base;
-  const std::int64_t side =
-      kernels::low_rank_scratch_bytes(x.rows(), w.extent(0), w.extent(1), kernels::low_rank_depth);
+  const std::int64_t side = kernels::low_rank_scratch_bytes(x.rows(), w.extent(0), w.extent(1));
   return side > base ? side : base;
 }
 
-/// Options, in any order: `Slot<Kinds...>` or `NoSlot` (default `Slot<Lora>`), `NoBias`.
-template <fixed_string Name, std::int64_t In, std::int64_t Out, class... Options>
-struct Linear {
-  static_assert(In > 0 && Out > 0, "tenon::Linear: widths are positive numbers");
-  static constexpr std::int64_t in = In;
-  static constexpr std::int64_t out = Out;
+/// What a list of options says; shared by all layers with the same list.
+template <class... Options>
+struct LinearOptions {
   static constexpr bool has_bias = !(std::is_same_v<Options, NoBias> || ...);
-
   /// The kinds its slot accepts, as bits: those of the option that is a slot, else LoRA.
   static constexpr std::uint32_t slot_kinds = [] {
     std::uint32_t kinds = Slot<Lora>::kinds;
@@ -69,24 +66,41 @@ struct Linear {
     (take.template operator()<Options>(), ...);
     return kinds;
   }();
+};
+
+/// Appends the step of a Linear. Not a template, so that hundreds of distinct layers compile it once.
+[[nodiscard]] constexpr WireId lower_linear(Builder& builder, WireId x, std::string_view name,
+                                            std::int64_t in, std::int64_t out, bool has_bias,
+                                            std::uint32_t slot_kinds) {
+  const bool has_slot = slot_kinds != 0;
+  const std::size_t mark = builder.enter(name);
+  const std::int32_t weight = builder.weight("weight", {out, in});
+  const std::int32_t bias = has_bias ? builder.weight("bias", {out}) : no_index;
+  const WireId y =
+      builder.step({.op = "Linear",
+                    .run = has_slot ? &linear_step<true> : &linear_step<false>,
+                    .scratch = has_slot ? &linear_step_scratch<true> : &linear_step_scratch<false>,
+                    .inputs = {x},
+                    .output = builder.shape(x).with_width(out),
+                    .weights = {weight, bias},
+                    .slot = builder.slot(slot_kinds, weight)});
+  builder.leave(mark);
+  return y;
+}
+
+/// Options, in any order: `Slot<Kinds...>` or `NoSlot` (default `Slot<Lora>`), `NoBias`.
+template <fixed_string Name, std::int64_t In, std::int64_t Out, class... Options>
+struct Linear {
+  static_assert(In > 0 && Out > 0, "tenon::Linear: widths are positive numbers");
+  static constexpr std::int64_t in = In;
+  static constexpr std::int64_t out = Out;
 
   static constexpr std::size_t inputs = 1;
   static constexpr Shape takes(std::size_t) { return Shape::rows_of(In); }
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0].with_width(Out); }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
-    constexpr bool has_slot = slot_kinds != 0;
-    const std::size_t mark = builder.enter(Name.view());
-    const std::int32_t weight = builder.weight("weight", {Out, In});
-    const std::int32_t bias = has_bias ? builder.weight("bias", {Out}) : no_index;
-    const WireId y = builder.step({.op = "Linear",
-                                   .run = &linear_step<has_slot>,
-                                   .scratch = &linear_step_scratch<has_slot>,
-                                   .inputs = {wires[0]},
-                                   .output = builder.shape(wires[0]).with_width(Out),
-                                   .weights = {weight, bias},
-                                   .slot = builder.slot(slot_kinds, weight)});
-    builder.leave(mark);
-    return y;
+    using Chosen = LinearOptions<Options...>;
+    return lower_linear(builder, wires[0], Name.view(), In, Out, Chosen::has_bias, Chosen::slot_kinds);
   }
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <tenon/adapters/adapter_data.hpp>
+#include <tenon/core/sort_by.hpp>
 #include <tenon/session/session_state.hpp>
 
 #include <algorithm>
@@ -51,7 +52,7 @@ struct AttachPlan {
     plan.term_count += std::ssize(adapter->factors);
     for (const SlotFactors& factors : adapter->factors) plan.slots.push_back(factors.slot);
   }
-  std::sort(plan.slots.begin(), plan.slots.end());
+  sort_by(plan.slots, [](std::int32_t a, std::int32_t b) { return a < b; });
   plan.slots.erase(std::unique(plan.slots.begin(), plan.slots.end()), plan.slots.end());
 
   constexpr auto size_of = []<class T>(std::int64_t count) {

@@ -8,6 +8,7 @@
 
 #include <tenon/core/error.hpp>
 #include <tenon/core/json.hpp>
+#include <tenon/core/sort_by.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/weights/file_handle.hpp>
 #include <tenon/weights/mapped_file.hpp>
@@ -169,8 +170,8 @@ inline void Checkpoint::list_tensors() {
   for (std::size_t i = 0; i < files_.size(); ++i)
     for (const TensorEntry& entry : files_[i].entries())
       tensors_.push_back({.name = entry.name, .view = files_[i].view(entry), .file = i});
-  std::sort(tensors_.begin(), tensors_.end(), [](const CheckpointTensor& a, const CheckpointTensor& b) {
-    return std::pair(a.name, a.file) < std::pair(b.name, b.file);
+  sort_by(tensors_, [](const CheckpointTensor& a, const CheckpointTensor& b) {
+    return a.name != b.name ? a.name < b.name : a.file < b.file;
   });
   for (std::size_t i = 1; i < tensors_.size(); ++i) {
     if (tensors_[i].name != tensors_[i - 1].name) continue;

@@ -9,6 +9,7 @@
 
 #include <tenon/core/error.hpp>
 #include <tenon/core/json.hpp>
+#include <tenon/core/sort_by.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/weights/dtype.hpp>
 #include <tenon/weights/tensor_view.hpp>
@@ -87,8 +88,7 @@ class SafetensorsHeaderParser {
     for (const JsonMember& member : root.members)
       member.key == "__metadata__" ? read_metadata(member.value) : read_entry(member);
     check_coverage();
-    std::sort(header_.entries.begin(), header_.entries.end(),
-              [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; });
+    sort_by(header_.entries, [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; });
     return std::move(header_);
   }
 
@@ -205,8 +205,8 @@ class SafetensorsHeaderParser {
   }
 
   void check_coverage() {
-    std::sort(header_.entries.begin(), header_.entries.end(), [](const TensorEntry& a, const TensorEntry& b) {
-      return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+    sort_by(header_.entries, [](const TensorEntry& a, const TensorEntry& b) {
+      return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
     });
     const std::int64_t data_bytes = static_cast<std::int64_t>(file_.size()) - header_.data_begin;
     std::int64_t covered = 0;

@@ -8,6 +8,7 @@
 
 #include <tenon/core/error.hpp>
 #include <tenon/core/json_value.hpp>
+#include <tenon/core/sort_by.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/core/utf8.hpp>
 #include <tenon/weights/safetensors_header.hpp>
@@ -117,7 +118,7 @@ inline void check_writable(const std::string& path, std::span<const NamedTensor>
     keys.push_back(key);
   }
   const auto repeated = [](std::vector<std::string_view>& list) {
-    std::sort(list.begin(), list.end());
+    sort_by(list, [](std::string_view a, std::string_view b) { return a < b; });
     return std::adjacent_find(list.begin(), list.end());
   };
   if (const auto it = repeated(names); it != names.end()) refuse(*it, "each name once", "it twice");
@@ -129,7 +130,7 @@ inline void write_safetensors(const std::string& path, std::span<const NamedTens
                               std::span<const MetadataPair> metadata) {
   check_writable(path, tensors, metadata);
   std::vector<NamedTensor> ordered(tensors.begin(), tensors.end());
-  std::sort(ordered.begin(), ordered.end(), [](const NamedTensor& a, const NamedTensor& b) {
+  sort_by(ordered, [](const NamedTensor& a, const NamedTensor& b) {
     const int left = safetensors_order(a.tensor.dtype);
     const int right = safetensors_order(b.tensor.dtype);
     return left != right ? left < right : a.name < b.name;

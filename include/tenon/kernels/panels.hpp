@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// Making the panels that products read, and turning a product's tile round. A panel slice is `width` columns of the
+// right operand, stored row by row; columns past the last are zeros, so that the inner loops need no
+// remainder. Cost: one read and one write of each element, in blocks of 4 by 4. Any thread.
+#pragma once
+
+#include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/vector_kernels.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+
+namespace tenon::kernels {
+
+/// Floats of the panels of a [depth, cols] operand: for `width`, or an upper bound for every instruction set.
+[[nodiscard]] constexpr std::int64_t panel_floats(std::int64_t depth, std::int64_t cols,
+                                                  std::int64_t width = max_panel_width) noexcept {
+  return depth * ((cols + width - 1) / width * width);
+}
+
+/// Four rows of four floats, turned round in registers.
+struct FourByFour {
+  using Row = float __attribute__((vector_size(16)));
+  std::array<Row, 4> rows;
+
+  [[nodiscard]] static FourByFour load(const float* from, std::int64_t stride) noexcept {
+    FourByFour block;
+    for (std::int64_t i = 0; i < 4; ++i)
+      std::memcpy(&block.rows[static_cast<std::size_t>(i)], from + i * stride, sizeof(Row));
+    return block;
+  }
+  [[nodiscard]] FourByFour transposed() const noexcept {
+    const Row low01 = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
+    const Row high01 = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
+    const Row low23 = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+    const Row high23 = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+    return {{__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
+             __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+             __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
+             __builtin_shufflevector(high01, high23, 2, 3, 6, 7)}};
+  }
+  void store(float* to, std::int64_t stride) const noexcept {
+    for (std::int64_t i = 0; i < 4; ++i)
+      std::memcpy(to + i * stride, &rows[static_cast<std::size_t>(i)], sizeof(Row));
+  }
+};
+
+/// to [cols, rows] = from [rows, cols] transposed; `to` has the row stride `stride`.
+inline void transpose(ConstMatrix from, float* to, std::int64_t stride) noexcept {
+  std::int64_t i = 0;
+  for (; i + 4 <= from.rows; i += 4) {
+    std::int64_t j = 0;
+    for (; j + 4 <= from.cols; j += 4)
+      FourByFour::load(from.row(i) + j, from.stride).transposed().store(to + j * stride + i, stride);
+    for (; j < from.cols; ++j)
+      for (std::int64_t r = i; r < i + 4; ++r) to[j * stride + r] = from.row(r)[j];
+  }
+  for (; i < from.rows; ++i)
+    for (std::int64_t j = 0; j < from.cols; ++j) to[j * stride + i] = from.row(i)[j];
+}
+
+/// to [cols, rows] += from [rows, cols] transposed.
+inline void add_transposed(ConstMatrix from, Matrix to) noexcept {
+  std::int64_t j = 0;
+  for (; j + 4 <= from.cols; j += 4) {
+    std::int64_t i = 0;
+    for (; i + 4 <= from.rows; i += 4) {
+      FourByFour block = FourByFour::load(from.row(i) + j, from.stride).transposed();
+      const FourByFour before = FourByFour::load(to.row(j) + i, to.stride);
+      for (std::size_t r = 0; r < 4; ++r) block.rows[r] += before.rows[r];
+      block.store(to.row(j) + i, to.stride);
+    }
+    for (; i < from.rows; ++i)
+      for (std::int64_t c = j; c < j + 4; ++c) to.row(c)[i] += from.row(i)[c];
+  }
+  for (; j < from.cols; ++j)
+    for (std::int64_t i = 0; i < from.rows; ++i) to.row(j)[i] += from.row(i)[j];
+}
+
+/// Panels of x^T, for x [rows, depth]: a column of a panel is a row of x.
+inline void make_transposed_panels(ConstMatrix x, std::int64_t width, float* panels) noexcept {
+  for (std::int64_t i = 0; i < x.rows; i += width, panels += x.cols * width) {
+    const std::int64_t count = std::min(width, x.rows - i);
+    transpose(x.rows_from(i, count), panels, width);
+    for (std::int64_t k = 0; count < width && k < x.cols; ++k)
+      std::fill_n(panels + k * width + count, width - count, 0.0f);
+  }
+}
+
+/// Row `k` of panels [depth, cols], from `cols` floats.
+inline void set_panel_row(const float* from, std::int64_t cols, std::int64_t depth, std::int64_t k,
+                          std::int64_t width, float* panels) noexcept {
+  panels += k * width;
+  for (std::int64_t j = 0; j < cols; j += width, panels += depth * width) {
+    const std::int64_t count = std::min(width, cols - j);
+    std::memcpy(panels, from + j, static_cast<std::size_t>(count) * sizeof(float));
+    std::fill_n(panels + count, width - count, 0.0f);
+  }
+}
+
+} // namespace tenon::kernels

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inner loops of every product and merge, compiled for several instruction sets by function attributes, behind
+// one table of functions that is chosen at run time. What works on them (gemm.hpp, low_rank.hpp, merge.hpp)
+// is ordinary code. A panel is what the products read: a matrix in slices of `width` columns, each slice
+// stored row by row, so that a row of a slice is two vector registers; the columns past the last are zeros.
+//
+// The loops cost a translation unit about a second. A program of many may define TENON_SEPARATE_KERNELS for all of
+// them, and compile one that also defines TENON_KERNELS_SOURCE; the CMake target tenon::kernels does both.
+#pragma once
+
+#include <tenon/kernels/instruction_set.hpp>
+#include <tenon/kernels/matrix.hpp>
+#include <tenon/weights/dtype.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+#if !defined(TENON_SEPARATE_KERNELS)
+#define TENON_KERNELS_LINKAGE inline constexpr
+#elif defined(TENON_KERNELS_SOURCE)
+#define TENON_KERNELS_LINKAGE extern const
+#endif
+#if defined(TENON_KERNELS_LINKAGE)
+#include <tenon/kernels/vector_code.hpp>
+#endif
+
+namespace tenon::kernels {
+
+/// The widest panel of any set: what scratch is planned for.
+inline constexpr std::int64_t max_panel_width = 32;
+
+/// One instruction set's inner loops.
+struct VectorKernels {
+  InstructionSet set;
+  std::int64_t width; ///< columns of a panel
+  std::int64_t rows;  ///< of `left` that go through a panel together
+  /// out [rows, width] += alpha left [rows, depth] panel [depth, width]: whole rows of a panel, so `out` must have
+  /// room for them
+  void (*multiply_panel)(ConstMatrix left, const float* panel, float alpha, Matrix out) noexcept;
+  /// y[r] += alpha sum_k w[r][k] x[k] for every row of w, which is read once, in order
+  void (*dot_rows)(WeightMatrix w, const float* x, float alpha, float* y) noexcept;
+  /// as tenon::decode and tenon::encode
+  void (*decode)(DType type, const std::byte* from, std::int64_t n, float* to) noexcept;
+  void (*encode)(DType type, const float* from, std::int64_t n, std::byte* to) noexcept;
+};
+
+#if defined(TENON_KERNELS_LINKAGE)
+// NOLINTBEGIN(bugprone-macro-parentheses): a list of members
+#define TENON_KERNELS_OF(name)                                                                               \
+  {InstructionSet::name, name::width,  name::group, name::multiply_panel,                                    \
+   name::dot_rows,       name::decode, name::encode}
+// NOLINTEND(bugprone-macro-parentheses)
+TENON_KERNELS_LINKAGE VectorKernels portable_kernels = TENON_KERNELS_OF(portable);
+#if defined(__x86_64__)
+TENON_KERNELS_LINKAGE VectorKernels avx2_kernels = TENON_KERNELS_OF(avx2);
+TENON_KERNELS_LINKAGE VectorKernels avx512_kernels = TENON_KERNELS_OF(avx512);
+#endif
+#undef TENON_KERNELS_OF
+#undef TENON_KERNELS_LINKAGE
+#else
+extern const VectorKernels portable_kernels;
+#if defined(__x86_64__)
+extern const VectorKernels avx2_kernels;
+extern const VectorKernels avx512_kernels;
+#endif
+#endif
+
+/// The loops for `set`. Precondition: the processor has it.
+[[nodiscard]] constexpr const VectorKernels& vector_kernels(InstructionSet set) noexcept {
+#if defined(__x86_64__)
+  if (set == InstructionSet::avx512) return avx512_kernels;
+  if (set == InstructionSet::avx2) return avx2_kernels;
+#endif
+  static_cast<void>(set);
+  return portable_kernels;
+}
+
+/// The loops this process uses. The first call may throw, as `active_instruction_set` does; opening a model is one.
+[[nodiscard]] inline const VectorKernels& vector_kernels() {
+  return vector_kernels(active_instruction_set());
+}
+
+} // namespace tenon::kernels

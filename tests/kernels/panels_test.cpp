@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <tenon/kernels/panels.hpp>
+
+#include <support/naive.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+using namespace tenon::kernels;
+using namespace tenon::test;
+
+TEST_CASE("Panels of a transposed matrix hold each element once, and zeros past the last column") {
+  for (const std::int64_t width : {8, 16, 32})
+    for (const std::int64_t rows : {1, 3, 8, 16, 33})
+      for (const std::int64_t depth : {1, 4, 7, 20}) {
+        const FloatMatrix x(rows, depth, 1, {.padding = 2});
+        std::vector<float> panels(static_cast<std::size_t>(panel_floats(depth, rows, width)), -1.0f);
+        make_transposed_panels(x.view, width, panels.data());
+        bool right = true;
+        for (std::int64_t i = 0; i < (rows + width - 1) / width * width; ++i)
+          for (std::int64_t k = 0; k < depth; ++k) {
+            const float got =
+                panels[static_cast<std::size_t>(i / width * width * depth + k * width + i % width)];
+            right = right && got == (i < rows ? x.view.row(i)[k] : 0.0f);
+          }
+        INFO(width, " ", rows, " ", depth);
+        CHECK(right);
+      }
+}
+
+TEST_CASE("Adding a transposed tile adds each element once and touches nothing beside it") {
+  for (const std::int64_t rows : {1, 4, 6, 9})
+    for (const std::int64_t cols : {1, 4, 7, 16}) {
+      const FloatMatrix from(rows, cols, 1, {.padding = 1});
+      FloatMatrix to(cols, rows, 2, {.padding = 3});
+      const FloatMatrix before(cols, rows, 2, {.padding = 3});
+      add_transposed(from.view, to.view);
+      bool right = true;
+      for (std::int64_t i = 0; i < rows; ++i)
+        for (std::int64_t j = 0; j < cols; ++j)
+          right = right && to.view.row(j)[i] == before.view.row(j)[i] + from.view.row(i)[j];
+      INFO(rows, " ", cols);
+      CHECK((right && to.padding_untouched()));
+    }
+}
