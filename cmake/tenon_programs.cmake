@@ -24,7 +24,7 @@ function(tenon_add_examples)
   endif()
 endfunction()
 
-# benchmarks/<claim>.cpp -> benchmark_<claim>
+# benchmarks/<claim>.cpp -> bench_<claim>
 function(tenon_add_benchmarks)
   add_custom_target(tenon_benchmarks)
   find_package(benchmark QUIET)
@@ -36,8 +36,9 @@ function(tenon_add_benchmarks)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/benchmarks/*.cpp)
   foreach(source IN LISTS sources)
     cmake_path(GET source STEM claim)
-    add_executable(benchmark_${claim} ${source})
-    target_link_libraries(benchmark_${claim} PRIVATE tenon_own_flags benchmark::benchmark Eigen3::Eigen)
-    add_dependencies(tenon_benchmarks benchmark_${claim})
+    add_executable(bench_${claim} ${source})
+    target_include_directories(bench_${claim} PRIVATE ${PROJECT_SOURCE_DIR}/tests) # support/
+    target_link_libraries(bench_${claim} PRIVATE tenon_own_flags benchmark::benchmark Eigen3::Eigen)
+    add_dependencies(tenon_benchmarks bench_${claim})
   endforeach()
 endfunction()

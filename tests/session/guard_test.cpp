@@ -279,7 +279,7 @@ TEST_CASE("Attach has the strong guarantee whichever of its allocations fails") 
   const Tensor x = ramp({2, 6});
   const Tensor base = session(x);
   const std::uint64_t hash = bytes_hash(model.checkpoint());
-  const auto fail_each = [&](auto attach) {
+  const auto fail_each = [&](auto attach, const Tensor& before) {
     int failures = 0;
     for (std::int64_t nth = 1;; ++nth) {
       const BytesByCategory held = ledger.current();
@@ -298,17 +298,24 @@ TEST_CASE("Attach has the strong guarantee whichever of its allocations fails") 
         triggered = fail.triggered();
       }
       REQUIRE(threw == triggered);
-      CHECK(ledger.current() == held);
-      CHECK(session(x) == base);
       if (!triggered) break;
+      CHECK(ledger.current() == held);
+      CHECK(session(x) == before);
       CHECK(session.adapter_generation() == generation);
       ++failures;
     }
     CHECK(bytes_hash(model.checkpoint()) == hash);
     return failures;
   };
-  CHECK(fail_each([&] { const Guard guard = session.attach(f.tone, f.other, 0.5); }) >= 3);
-  CHECK(fail_each([&] { const Guard guard = session.attach<merged>(f.tone, f.other, 0.5); }) >= 4);
+  CHECK(fail_each([&] { const Guard guard = session.attach(f.tone, f.other, 0.5); }, base) >= 3);
+  CHECK(fail_each([&] { const Guard guard = session.attach<merged>(f.tone, f.other, 0.5); }, base) >= 4);
+  CHECK(session(x) == base);
+  {
+    Guard guard = session.attach<merged>(f.tone);
+    const Tensor tone = session(x);
+    CHECK(fail_each([&] { guard.switch_to(session.plan<merged>(f.other)); }, tone) >= 4);
+  }
+  CHECK(session(x) == base);
 }
 
 TEST_CASE("An attach after the checkpoint changed on disk is refused") {

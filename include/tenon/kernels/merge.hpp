@@ -4,7 +4,7 @@
 // whatever the number of terms. The ranks of all terms are laid end to end: several adapters are one product,
 // read from panels of A that are made once for all rows. The base is never written; undoing a merge is
 // dropping `out`. Each element depends on the base and the terms alone. Cost: 2 rows cols rank flops per term, one
-// read of W and one write, 1.2 MiB of scratch, whatever the shapes, the ranks and the number of terms. One thread.
+// read of W and one write, 710 KiB of scratch, whatever the shapes, the ranks and the number of terms. One thread.
 #pragma once
 
 #include <tenon/kernels/low_rank.hpp>
@@ -27,7 +27,7 @@ namespace tenon::kernels {
 inline constexpr std::int64_t merge_rows = 24;   ///< of W, whose B is gathered together
 inline constexpr std::int64_t merge_cols = 64;   ///< of W, decoded together
 inline constexpr std::int64_t merge_rank = 2048; ///< of all terms; a longer one is added in parts
-inline constexpr std::int64_t merge_panel_floats = 256 * 1024; ///< of A, made into panels together
+inline constexpr std::int64_t merge_panel_floats = 128 * 1024; ///< of A, made into panels together
 
 /// Scratch of `merge_low_rank`, for any base and terms.
 inline constexpr std::int64_t merge_scratch_bytes =

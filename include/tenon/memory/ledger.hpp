@@ -69,6 +69,12 @@ class Ledger {
     refuse(held, budget, asked.budgeted(), operation);
   }
 
+  /// Whether `require` would let `asked` pass.
+  [[nodiscard]] bool has_room_for(const BytesByCategory& asked) const noexcept {
+    const SpinScope scope(lock_);
+    return fits(asked.budgeted());
+  }
+
   /// Enters `bytes`; throws `budget_error`, having changed nothing, if they do not fit the budget.
   void charge(Category category, std::int64_t bytes, std::string_view operation) {
     BytesByCategory asked;

@@ -5,10 +5,17 @@
 // cannot fail, allocates nothing and costs a few instructions a slot.
 #pragma once
 
+#include <tenon/core/error.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/attach_plan.hpp>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <new>
+#include <span>
+#include <utility>
+#include <vector>
 
 namespace tenon {
 
@@ -25,13 +32,15 @@ class [[nodiscard]] Guard {
     const char* const operation = plan_.is_merged ? "attach (merged)" : "attach (side path)";
     session.model().checkpoint.check_unchanged();
     for (const auto& adapter : plan_.adapters) adapter->file.check_unchanged();
-    session.ledger().require(plan_.bytes, operation);
+    session.overlays().require(plan_.bytes, operation);
     nodes_ = Buffer(session.ledger(), Category::adapter, plan_.bytes[Category::adapter], operation);
-    overlay_bytes_ = Buffer(session.ledger(), Category::overlay, plan_.bytes[Category::overlay], operation);
-    if (plan_.is_merged)
-      make_overlays();
-    else
+    if (plan_.is_merged) {
+      std::vector<std::size_t> next(plan_.adapters.size(), 0);
+      overlay_bytes_ = session.overlays().take(plan_.bytes[Category::overlay], operation);
+      make_overlays(next);
+    } else {
       make_side_terms();
+    }
     link(); // nothing from here on can fail
   }
   ~Guard() { release(); }
@@ -47,7 +56,45 @@ class [[nodiscard]] Guard {
     for (OverlayNode& overlay : overlays_) slots.remove(overlay);
     plan_.session->guard_ends();
     nodes_ = Buffer();
-    overlay_bytes_ = Buffer();
+    plan_.session->overlays().give(std::move(overlay_bytes_));
+  }
+
+  /// From this merged attachment to another, in one pass over each weight from the pristine base: what `release` and a
+  /// new guard would give, in the same bytes. `next` is a plan of the same session in the same mode; a changed scale is
+  /// one too. Where both change the same slots no weight memory is taken; else room for both is needed at once. Throws
+  /// as the constructor does, and `error{bad_argument}` for a plan of another session or mode, `error{wrong_state}` if
+  /// this guard was released; what was attached is then attached still.
+  void switch_to(AttachPlan next) {
+    if (!attached_) throw error(ErrorCode::wrong_state, "switch_to: this guard was released; attach anew");
+    if (next.session != plan_.session || !next.is_merged || !plan_.is_merged)
+      throw error(ErrorCode::bad_argument,
+                  "switch_to: expected a merged guard and a merged plan of the same session; use "
+                  "session.plan<merged>(...)");
+    SessionState& session = *plan_.session;
+    AttachPlan plan = plan_attach(session, true, std::move(next.adapters), std::move(next.weights));
+    leave_out_own_terms(plan);
+    for (const auto& adapter : plan.adapters) adapter->file.check_unchanged();
+    session.model().checkpoint.check_unchanged();
+    const bool same_slots = plan.slots == plan_.slots;
+    BytesByCategory asked = plan.bytes;
+    if (same_slots) asked[Category::overlay] = 0;
+    session.overlays().require(asked, "switch (merged)");
+    Buffer nodes(session.ledger(), Category::adapter, plan.bytes[Category::adapter], "switch (merged)");
+    Buffer overlays;
+    if (!same_slots) overlays = session.overlays().take(plan.bytes[Category::overlay], "switch (merged)");
+    std::vector<std::size_t> position(plan.adapters.size(), 0);
+    // nothing from here on can fail
+    for (OverlayNode& overlay : overlays_) session.slots().remove(overlay);
+    nodes_ = std::move(nodes);
+    carved_ = 0;
+    if (!same_slots) {
+      session.overlays().give(std::move(overlay_bytes_));
+      overlay_bytes_ = std::move(overlays);
+    }
+    plan_ = std::move(plan);
+    make_overlays(position);
+    for (OverlayNode& overlay : overlays_) session.slots().add(overlay);
+    session.guard_switches();
   }
 
   [[nodiscard]] bool attached() const noexcept { return attached_; }
@@ -58,7 +105,7 @@ class [[nodiscard]] Guard {
 
  private:
   template <class T>
-  [[nodiscard]] std::span<T> carve(std::int64_t count) {
+  [[nodiscard]] std::span<T> carve(std::int64_t count) noexcept {
     T* const first = reinterpret_cast<T*>(nodes_.data() + carved_);
     carved_ += count * static_cast<std::int64_t>(sizeof(T));
     for (std::int64_t i = 0; i < count; ++i) ::new (static_cast<void*>(first + i)) T{};
@@ -67,6 +114,16 @@ class [[nodiscard]] Guard {
 
   [[nodiscard]] kernels::LowRankTerm term(std::size_t adapter, const SlotFactors& factors) const noexcept {
     return {factors.a, factors.b, static_cast<float>(factors.scale * plan_.weights[adapter])};
+  }
+
+  /// A plan made while this guard is attached counts its terms among those that new overlays must hold as well.
+  void leave_out_own_terms(AttachPlan& plan) const noexcept {
+    for (const OverlayNode& overlay : overlays_) {
+      if (!std::binary_search(plan.slots.begin(), plan.slots.end(), overlay.slot)) continue;
+      const std::int64_t own = std::ssize(overlay.terms);
+      plan.gathered_count -= own;
+      plan.bytes[Category::adapter] -= own * static_cast<std::int64_t>(sizeof(kernels::LowRankTerm));
+    }
   }
 
   void make_side_terms() {
@@ -79,12 +136,12 @@ class [[nodiscard]] Guard {
       }
   }
 
-  /// Terms slot by slot, within a slot in the order of the adapters; then one pass over each weight.
-  void make_overlays() {
+  /// Terms slot by slot, within a slot in the order of the adapters; then one pass over each weight. `next` has a zero
+  /// for each adapter, whose factors are in ascending order of slots.
+  void make_overlays(std::vector<std::size_t>& next) noexcept {
     overlays_ = carve<OverlayNode>(std::ssize(plan_.slots));
     const std::span<kernels::LowRankTerm> terms = carve<kernels::LowRankTerm>(plan_.term_count);
     std::span<kernels::LowRankTerm> gathered = carve<kernels::LowRankTerm>(plan_.gathered_count);
-    std::vector<std::size_t> next(plan_.adapters.size(), 0); // factors are in ascending order of slots
     std::size_t made = 0;
     std::int64_t offset = 0;
     const SlotTable& slots = plan_.session->slots();

@@ -6,6 +6,7 @@
 
 #include <tenon/core/fatal.hpp>
 #include <tenon/session/model.hpp>
+#include <tenon/session/overlay_pool.hpp>
 #include <tenon/session/slot_table.hpp>
 #include <tenon/session/workspace.hpp>
 
@@ -17,7 +18,7 @@ class SessionState {
  public:
   SessionState(const Program& program, std::shared_ptr<const ModelData> model, const Dims& dims)
       : program_(program), model_(std::move(model)), slots_(program, model_->weights),
-        workspace_(program, model_->weights, *model_->ledger) {
+        overlays_(*model_->ledger), workspace_(program, model_->weights, *model_->ledger) {
     model_->checkpoint.check_unchanged();
     workspace_.reserve(dims);
   }
@@ -33,6 +34,8 @@ class SessionState {
   [[nodiscard]] Ledger& ledger() const noexcept { return *model_->ledger; }
   [[nodiscard]] SlotTable& slots() noexcept { return slots_; }
   [[nodiscard]] const SlotTable& slots() const noexcept { return slots_; }
+  [[nodiscard]] OverlayPool& overlays() noexcept { return overlays_; }
+  [[nodiscard]] const OverlayPool& overlays() const noexcept { return overlays_; }
   [[nodiscard]] Workspace& workspace() noexcept { return workspace_; }
   [[nodiscard]] const Workspace& workspace() const noexcept { return workspace_; }
 
@@ -43,6 +46,7 @@ class SessionState {
     ++guards_;
     ++generation_;
   }
+  void guard_switches() noexcept { ++generation_; }
   void guard_ends() noexcept {
     --guards_;
     ++generation_;
@@ -174,6 +178,7 @@ class SessionState {
   const Program& program_;
   std::shared_ptr<const ModelData> model_;
   SlotTable slots_;
+  OverlayPool overlays_;
   Workspace workspace_;
   std::uint64_t generation_ = 0;
   std::int64_t guards_ = 0;

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+// What attaching costs: the merge, the side path and the base products beside copying, reading and Eigen; releasing a
+// guard; attaching with many adapters loaded; ten thousand cycles. Each row times its reference in turn with it.
+//   BM_merge/<dtype>/<out>x<in>/r<rank>/<set>   vs_copy: time / time to copy W (out of place, buffers touched before)
+//   BM_merge5/...                               five adapters in one pass: vs_one
+//   BM_side/<dtype>/<rows>/r<rank>              overhead: with one adapter / without, minus 1; overhead5
+//   BM_base/<dtype>/<rows>/<set>                vs_read (one row): time / time to read W; vs_eigen: f32 of Eigen
+//   BM_release/<mode>/<width>                   ns_per_slot, overlays being kept
+//   BM_switch/<width>                           from one merged adapter to another: vs_copy, of the weights' bytes
+//   BM_registered/<n>                           attach and release of one adapter with n loaded: vs_1
+//   BM_cycles                                   last_vs_first: latency of the last 100 of 10,000; rss_growth
+#include <tenon/kernels/linear.hpp>
+#include <tenon/kernels/low_rank.hpp>
+#include <tenon/kernels/merge.hpp>
+#include <tenon/memory/process_memory.hpp>
+#include <tenon/tenon.hpp>
+
+#include "in_turn.hpp"
+
+#include <support/files.hpp>
+#include <support/temporary_folder.hpp>
+
+#include <Eigen/Core>
+
+#include <cstring>
+#include <memory>
+#include <optional>
+
+namespace {
+
+using namespace tenon;
+using namespace tenon::kernels;
+using bench::in_turn;
+using bench::seconds;
+
+constexpr std::int64_t n = 5120; // the width of Wan 2.1 14B
+
+/// Normal values of a stored type, touched; the same block again and again, since only the first is drawn.
+std::vector<std::byte> stored_values(DType type, std::int64_t count, float sigma) {
+  constexpr std::int64_t block = 1 << 16;
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal(0.0f, sigma);
+  std::vector<float> values(block);
+  for (float& value : values) value = normal(random);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(count * dtype_bytes(type)));
+  for (std::int64_t i = 0; i < count; i += block)
+    encode(type, values.data(), std::min(block, count - i), bytes.data() + i * dtype_bytes(type));
+  return bytes;
+}
+
+struct Weight {
+  Weight(DType type, std::int64_t rows, std::int64_t cols, float sigma = 0.02f)
+      : bytes(stored_values(type, rows * cols, sigma)), view{bytes.data(), type, rows, cols, cols} {}
+  std::vector<std::byte> bytes;
+  WeightMatrix view;
+};
+
+struct Term {
+  Term(DType type, std::int64_t rank) : a(type, rank, n), b(type, n, rank), term{a.view, b.view, 0.5f} {}
+  Weight a, b;
+  LowRankTerm term;
+};
+
+void merge(benchmark::State& state, DType type, std::int64_t rank, InstructionSet set, int adapters) {
+  const Weight base(type, n, n);
+  const Term factors(DType::bf16, rank);
+  const std::vector<LowRankTerm> terms(static_cast<std::size_t>(adapters), factors.term);
+  std::vector<std::byte> out(base.bytes.size(), std::byte{1});
+  std::vector<std::byte> copy(base.bytes.size(), std::byte{1});
+  std::vector<std::byte> scratch(static_cast<std::size_t>(merge_scratch_bytes + 64));
+  const auto run = [&](std::span<const LowRankTerm> list) {
+    merge_low_rank(base.view, list, out.data(), Scratch(scratch), vector_kernels(set));
+  };
+  const auto times = in_turn(
+      state, [&] { run(terms); }, [&] { std::memcpy(copy.data(), base.bytes.data(), copy.size()); },
+      [&] { run(std::span(terms).first(1)); });
+  const auto bytes = static_cast<double>(base.bytes.size());
+  state.counters["vs_copy"] = times[0] / times[1];
+  state.counters["vs_one"] = times[0] / times[2];
+  state.counters["GBps"] = 2 * bytes / times[0] * 1e-9;
+  state.counters["GFLOPs"] = 2.0 * n * n * static_cast<double>(rank * adapters) / times[0] * 1e-9;
+  state.counters["scratch_bytes"] = static_cast<double>(merge_scratch_bytes);
+}
+
+/// Sums 8-byte words, 128 bytes at a time: what reading costs at least.
+#if defined(__x86_64__)
+__attribute__((target("avx2")))
+#endif
+std::uint64_t
+read_all(const std::vector<std::byte>& bytes) {
+  using Words = std::uint64_t __attribute__((vector_size(32)));
+  Words a{}, b{}, c{}, d{};
+  const std::byte* at = bytes.data();
+  for (std::size_t left = bytes.size() / 128; left > 0; --left, at += 128) {
+    Words next;
+    std::memcpy(&next, at, 32);
+    a += next;
+    std::memcpy(&next, at + 32, 32);
+    b += next;
+    std::memcpy(&next, at + 64, 32);
+    c += next;
+    std::memcpy(&next, at + 96, 32);
+    d += next;
+  }
+  a += b + c + d;
+  return a[0] + a[1] + a[2] + a[3];
+}
+
+struct Rows {
+  explicit Rows(std::int64_t rows)
+      : values(static_cast<std::size_t>(rows * n), 0.5f), view{values.data(), rows, n, n} {}
+  std::vector<float> values;
+  Matrix view;
+};
+
+void base(benchmark::State& state, DType type, std::int64_t rows, InstructionSet set) {
+  const Weight w(type, n, n);
+  const Weight w32(DType::f32, n, n);
+  const Rows x(rows);
+  Rows y(rows);
+  Rows z(rows);
+  std::vector<std::byte> scratch(static_cast<std::size_t>(linear_scratch_bytes(rows, n, n) + 64));
+  using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Eigen::Map<const RowMajor> x_map(x.values.data(), rows, n);
+  const Eigen::Map<const RowMajor> w_map(reinterpret_cast<const float*>(w32.bytes.data()), n, n);
+  Eigen::Map<RowMajor> z_map(z.values.data(), rows, n);
+  const auto times = in_turn(
+      state,
+      [&] {
+        std::fill(y.values.begin(), y.values.end(), 0.0f);
+        multiply_nt(x.view, w.view, 1.0f, y.view, Scratch(scratch), vector_kernels(set));
+      },
+      [&] { benchmark::DoNotOptimize(read_all(w.bytes)); },
+      [&] { z_map.noalias() = x_map * w_map.transpose(); });
+  if (rows == 1) state.counters["vs_read"] = times[0] / times[1];
+  state.counters["vs_eigen_f32"] = times[0] / times[2];
+  state.counters["GFLOPs"] = 2.0 * n * n * static_cast<double>(rows) / times[0] * 1e-9;
+  state.counters["GBps"] = static_cast<double>(w.bytes.size()) / times[0] * 1e-9;
+}
+
+void side(benchmark::State& state, DType type, std::int64_t rows, std::int64_t rank) {
+  const Weight w(type, n, n);
+  const Term factors(type, rank);
+  const std::vector<LowRankTerm> terms(5, factors.term);
+  const Rows x(rows);
+  Rows y(rows);
+  std::vector<std::byte> scratch(static_cast<std::size_t>(
+      std::max(linear_scratch_bytes(rows, n, n), low_rank_scratch_bytes(rows, n, n)) + 64));
+  const auto product = [&] { linear(x.view, w.view, {}, y.view, Scratch(scratch)); };
+  const auto with = [&](std::size_t count) {
+    low_rank_add(x.view, std::span(terms).first(count), y.view, Scratch(scratch));
+  };
+  const auto times = in_turn(state, [&] { with(1); }, product, [&] { with(5); });
+  state.counters["overhead"] = times[0] / times[1];
+  state.counters["overhead5"] = times[2] / times[1];
+  state.counters["flop_share"] = 2.0 * static_cast<double>(rank) / n; // what one adapter adds, by count
+}
+
+template <std::int64_t Width>
+using Four = Sequential<Linear<"a", Width, Width>, Linear<"b", Width, Width>, Linear<"c", Width, Width>,
+                        Linear<"d", Width, Width>>;
+
+/// A model and adapters on disk, as a program finds them.
+template <class Net>
+struct Files {
+  explicit Files(int adapter_count, std::int64_t rank = 16) {
+    test::write_checkpoint<Net>(folder.file("model.safetensors"));
+    const std::string path = test::write_adapter<Net>(folder.file("adapter"), rank);
+    for (int i = 0; i < adapter_count; ++i) adapters.push_back(load_adapter<Net>(path));
+  }
+  test::TemporaryFolder folder;
+  std::vector<Adapter<Net>> adapters;
+};
+
+template <class Mode, std::int64_t Width>
+void release(benchmark::State& state) {
+  using Net = Four<Width>;
+  const Files<Net> files(1);
+  const auto model = open<Net>(files.folder.file("model.safetensors"));
+  Session session(model);
+  session.keep_overlays(64 * MiB);
+  std::vector<double> times;
+  for (auto round : state) {
+    static_cast<void>(round);
+    std::optional<Guard> guard;
+    guard.emplace(session.template plan<Mode>(files.adapters[0]));
+    times.push_back(seconds([&] { guard.reset(); }));
+    state.SetIterationTime(times.back());
+  }
+  state.counters["ns_per_slot"] = bench::median(times) * 1e9 / 4;
+}
+
+template <std::int64_t Width>
+void switched(benchmark::State& state) {
+  using Net = Four<Width>;
+  const Files<Net> files(2);
+  const auto model = open<Net>(files.folder.file("model.safetensors"));
+  Session session(model);
+  Guard guard = session.template attach<merged>(files.adapters[0]);
+  std::vector<std::byte> from(static_cast<std::size_t>(4 * Width * Width * 4), std::byte{1});
+  std::vector<std::byte> to(from.size(), std::byte{2});
+  std::size_t next = 1;
+  const auto times = in_turn(
+      state, [&] { guard.switch_to(session.template plan<merged>(files.adapters[next++ % 2])); },
+      [&] { std::memcpy(to.data(), from.data(), from.size()); });
+  state.counters["vs_copy"] = times[0] / times[1];
+}
+
+void registered(benchmark::State& state, int count) {
+  using Net = Four<256>;
+  const Files<Net> one(1);
+  const Files<Net> many(count);
+  const auto model = open<Net>(one.folder.file("model.safetensors"));
+  Session session(model);
+  const auto cycle = [&](const Adapter<Net>& adapter) {
+    for (int i = 0; i < 100; ++i) {
+      const auto guard = session.attach(adapter);
+      benchmark::DoNotOptimize(guard);
+    }
+  };
+  const auto times = in_turn(state, [&] { cycle(many.adapters.back()); }, [&] { cycle(one.adapters[0]); });
+  state.counters["vs_1"] = times[0] / times[1];
+}
+
+void cycles(benchmark::State& state) {
+  using Net = Four<64>;
+  const Files<Net> files(2, 8);
+  const auto model = open<Net>(files.folder.file("model.safetensors"));
+  Session session(model, {.tokens = 8});
+  Tensor x({1, 8, 64});
+  constexpr std::size_t count = 10'000;
+  for (auto round : state) {
+    static_cast<void>(round);
+    std::vector<double> times;
+    times.reserve(count);
+    const auto cycle = [&] {
+      const auto side = session.attach(files.adapters[0], 0.5);
+      const auto merged_too = session.attach<merged>(files.adapters[1], -1.0);
+      benchmark::DoNotOptimize(session.run(x));
+    };
+    for (int i = 0; i < 200; ++i) cycle();
+    const std::int64_t before = read_process_memory().value().anonymous;
+    for (std::size_t i = 0; i < count; ++i) times.push_back(seconds(cycle));
+    const auto part = [&](std::size_t first) {
+      return bench::median({times.begin() + static_cast<std::ptrdiff_t>(first),
+                            times.begin() + static_cast<std::ptrdiff_t>(first + 100)});
+    };
+    state.counters["last_vs_first"] = part(count - 100) / part(0);
+    state.counters["rss_growth"] = static_cast<double>(read_process_memory().value().anonymous - before);
+    double sum = 0;
+    for (const double time : times) sum += time;
+    state.SetIterationTime(sum);
+  }
+}
+
+template <class... Arguments>
+auto* add(const std::string& name, Arguments... arguments) {
+  return benchmark::RegisterBenchmark(name.c_str(), arguments...)
+      ->UseManualTime()
+      ->Unit(benchmark::kMillisecond);
+}
+
+void register_all() {
+  const auto text = [](auto number) { return std::to_string(number); };
+  const auto name_of = [](DType type) {
+    return std::string(type == DType::f32 ? "f32" : type == DType::f16 ? "f16" : "bf16");
+  };
+  const auto best = static_cast<int>(best_instruction_set(cpu_features()));
+  for (int i = best; i >= 0; --i) {
+    const auto set = static_cast<InstructionSet>(i);
+    const std::string path = "/" + std::string(instruction_set_name(set));
+    for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
+      for (const std::int64_t rank : {16, 32, 128})
+        add("BM_merge/" + name_of(type) + "/5120x5120/r" + text(rank) + path, merge, type, rank, set, 1);
+      add("BM_merge5/" + name_of(type) + "/5120x5120/r32" + path, merge, type, std::int64_t{32}, set, 5);
+      for (const std::int64_t rows : {1, 64, 512})
+        add("BM_base/" + name_of(type) + "/" + text(rows) + path, base, type, rows, set);
+    }
+  }
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const std::int64_t rows : {1, 64, 512})
+      add("BM_side/" + name_of(type) + "/" + text(rows) + "/r32", side, type, rows, std::int64_t{32});
+  // a fixed count: what is timed is nothing beside the attach that must come before it
+  add("BM_release/side_path/64", release<side_path, 64>)->Iterations(2000);
+  add("BM_release/side_path/1024", release<side_path, 1024>)->Iterations(2000);
+  add("BM_release/merged/64", release<merged, 64>)->Iterations(200);
+  add("BM_release/merged/1024", release<merged, 1024>)->Iterations(200);
+  add("BM_switch/1024", switched<1024>);
+  for (const int count : {1, 10, 100, 1000}) add("BM_registered/" + text(count), registered, count);
+  benchmark::RegisterBenchmark("BM_cycles", cycles)
+      ->UseManualTime()
+      ->Iterations(1)
+      ->Unit(benchmark::kMillisecond);
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  register_all();
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+}
