@@ -6,6 +6,7 @@
 //   BM_side/<dtype>/<rows>/r<rank>              overhead: with one adapter / without, minus 1; overhead5
 //   BM_base/<dtype>/<rows>/<set>                vs_read (one row): time / time to read W; vs_eigen: f32 of Eigen
 //   BM_release/<mode>/<width>                   ns_per_slot, overlays being kept
+//   BM_attach/merged/<width>/<fresh or kept>    attach and release, f32, rank 16: vs_copy, of the weights' bytes
 //   BM_switch/<width>                           from one merged adapter to another: vs_copy, of the weights' bytes
 //   BM_registered/<n>                           attach and release of one adapter with n loaded: vs_1
 //   BM_cycles                                   last_vs_first: latency of the last 100 of 10,000; rss_growth
@@ -191,6 +192,21 @@ void release(benchmark::State& state) {
 }
 
 template <std::int64_t Width>
+void attach_merged(benchmark::State& state, bool keeps) {
+  using Net = Four<Width>;
+  const Files<Net> files(1);
+  const auto model = open<Net>(files.folder.file("model.safetensors"));
+  Session session(model);
+  if (keeps) session.keep_overlays(1 * GiB);
+  std::vector<std::byte> from(static_cast<std::size_t>(4 * Width * Width * 4), std::byte{1});
+  std::vector<std::byte> to(from.size(), std::byte{2});
+  const auto times = in_turn(
+      state, [&] { const auto guard = session.template attach<merged>(files.adapters[0]); },
+      [&] { std::memcpy(to.data(), from.data(), from.size()); });
+  state.counters["vs_copy"] = times[0] / times[1];
+}
+
+template <std::int64_t Width>
 void switched(benchmark::State& state) {
   using Net = Four<Width>;
   const Files<Net> files(2);
@@ -285,7 +301,9 @@ void register_all() {
   add("BM_release/side_path/1024", release<side_path, 1024>)->Iterations(2000);
   add("BM_release/merged/64", release<merged, 64>)->Iterations(200);
   add("BM_release/merged/1024", release<merged, 1024>)->Iterations(200);
-  add("BM_switch/1024", switched<1024>);
+  add("BM_attach/merged/2048/fresh", attach_merged<2048>, false);
+  add("BM_attach/merged/2048/kept", attach_merged<2048>, true);
+  add("BM_switch/2048", switched<2048>);
   for (const int count : {1, 10, 100, 1000}) add("BM_registered/" + text(count), registered, count);
   benchmark::RegisterBenchmark("BM_cycles", cycles)
       ->UseManualTime()

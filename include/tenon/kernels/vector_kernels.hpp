@@ -5,7 +5,7 @@
 // stored row by row, so that a row of a slice is two vector registers; the columns past the last are zeros.
 //
 // The loops cost a translation unit about a second. A program of many may define TENON_SEPARATE_KERNELS for all of
-// them, and compile one that also defines TENON_KERNELS_SOURCE; the CMake target tenon::kernels does both.
+// them and compile cmake/tenon_kernels.cpp once; linking the CMake target tenon::kernels does both.
 #pragma once
 
 #include <tenon/kernels/instruction_set.hpp>
@@ -76,8 +76,12 @@ extern const VectorKernels avx512_kernels;
 }
 
 /// The loops this process uses. The first call may throw, as `active_instruction_set` does; opening a model is one.
+#if !defined(TENON_SEPARATE_KERNELS)
 [[nodiscard]] inline const VectorKernels& vector_kernels() {
   return vector_kernels(active_instruction_set());
 }
+#else
+[[nodiscard]] const VectorKernels& vector_kernels(); // in cmake/tenon_kernels.cpp
+#endif
 
 } // namespace tenon::kernels

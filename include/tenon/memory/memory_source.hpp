@@ -25,6 +25,9 @@ inline constexpr std::size_t memory_alignment = 64;
 /// From this size on a block is pages of its own rather than part of the heap.
 inline constexpr std::size_t page_block_bytes = std::size_t{64} * 1024;
 
+/// From this size on huge pages are asked for, where the system has them.
+inline constexpr std::size_t huge_block_bytes = std::size_t{4} * 1024 * 1024;
+
 /// A pair of functions that gives and takes back `memory_alignment`-aligned blocks.
 /// `allocate` returns nullptr when it has no bytes; `release` gets the size that was asked for.
 struct MemorySource {
@@ -41,7 +44,11 @@ inline void release_system_pages(void* block, std::size_t) noexcept { VirtualFre
 #else
 inline void* system_pages(std::size_t bytes) noexcept {
   void* block = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return block == MAP_FAILED ? nullptr : block;
+  if (block == MAP_FAILED) return nullptr;
+#if defined(MADV_HUGEPAGE)
+  if (bytes >= huge_block_bytes) ::madvise(block, bytes, MADV_HUGEPAGE); // a wish: 512 times fewer page faults
+#endif
+  return block;
 }
 inline void release_system_pages(void* block, std::size_t bytes) noexcept { ::munmap(block, bytes); }
 #endif

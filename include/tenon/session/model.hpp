@@ -7,7 +7,7 @@
 #include <tenon/core/nearest.hpp>
 #include <tenon/graph/lower.hpp>
 #include <tenon/graph/tables.hpp>
-#include <tenon/kernels/instruction_set.hpp>
+#include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/session/config.hpp>
 #include <tenon/weights/checkpoint.hpp>
 
@@ -83,7 +83,7 @@ inline void bind_weights(const Program& program, std::string_view prefix, Weight
                                                                  const std::string& path,
                                                                  const Config& config,
                                                                  const OpenOptions& options) {
-  static_cast<void>(kernels::active_instruction_set()); // an impossible wish is refused here, not in a pass
+  static_cast<void>(kernels::vector_kernels()); // an impossible wish is refused here, not in a pass
   std::unique_ptr<Ledger> own;
   Ledger* ledger = options.ledger;
   if (ledger != nullptr && config.budget >= 0)
