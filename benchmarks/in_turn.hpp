@@ -24,8 +24,8 @@ template <class F>
   return *middle;
 }
 
-/// Runs `ours` and each of `references` once a round; what Google Benchmark reports is the time of `ours`. Returns the
-/// medians, ours first.
+/// Runs `ours` and each of `references` once a round; what Google Benchmark reports is the time of `ours`.
+/// Returns the medians, ours first.
 template <class Ours, class... References>
 [[nodiscard]] std::vector<double> in_turn(benchmark::State& state, Ours ours, References... references) {
   std::vector<std::vector<double>> times(1 + sizeof...(References));

@@ -14,8 +14,8 @@
 #include <cstring>
 #include <vector>
 
-// The text of the 16-lane kernels, compiled for the instructions this program is built with: so it is executed on
-// processors without AVX-512 too.
+// The text of the 16-lane kernels, compiled for the instructions this program is built with: so it is
+// executed on processors without AVX-512 too.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wpsabi" // vectors wider than the registers, inside this file only
 #elif defined(__clang__)

@@ -66,6 +66,16 @@ TEST_CASE("What is kept gives way to what a budget has no room for beside it") {
   CHECK(pool.kept_bytes() == 0);
   asked[Category::overlay] = 1001;
   CHECK_THROWS_AS(pool.require(asked, "third"), budget_error);
+
+  pool.give(Buffer(ledger, Category::overlay, 990, "fourth"));
+  asked[Category::overlay] = 990; // served by what is kept, but for the nodes beside it
+  asked[Category::adapter] = 10;
+  CHECK_NOTHROW(pool.require(asked, "fifth"));
+  CHECK(pool.kept_bytes() == 990);
+  asked[Category::overlay] = 0;
+  asked[Category::adapter] = 11; // a side path
+  CHECK_NOTHROW(pool.require(asked, "sixth"));
+  CHECK(pool.kept_bytes() == 0);
 }
 
 TEST_CASE("A switch gives what a new guard would, bit for bit, in the same bytes") {

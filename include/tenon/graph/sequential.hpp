@@ -31,8 +31,8 @@ struct ChainFacts {
   return Shape::any();
 }
 
-/// Follows the shape along a chain, up to the first op that does not take it. Not a template: the type of a chain
-/// of 200 ops in the name of each step's instantiation is megabytes of names.
+/// Follows the shape along a chain, up to the first op that does not take it. Not a template: the type of a
+/// chain of 200 ops in the name of each step's instantiation is megabytes of names.
 [[nodiscard]] constexpr ChainFault first_chain_fault(std::span<const OpFacts> ops, const Shape& taken) {
   Shape shape = taken.opened();
   std::size_t producer = 0;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// c += alpha a b^T and c += alpha a b, where b is stored in any weight type. The operand with fewer elements to
-// touch is packed into panels (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
+// c += alpha a b^T and c += alpha a b, where b is stored in any weight type. The operand with fewer elements
+// to touch is packed into panels (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
 // ACM TOMS 34(3), 2008); a weight [n, k] is never packed: its rows are read in place, or decoded a tile at a
 // time, while the rows of a, turned round, fill the vector registers. Block sizes are constants: neither
-// memory nor results depend on the machine's caches. Cost: 2 m n k flops; at most 462 KiB of scratch. One thread.
+// memory nor results depend on the machine's caches. Cost: 2 m n k flops; at most 462 KiB of scratch. One
+// thread.
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A span in blocks of 64 floats, for element-wise kernels and reductions. Whole blocks and the padded last
 // one go through the same code, in an aligned local block, so that a value depends neither on its position
-// nor on the span's address, and a sum only on its length: sums are kept lane by lane and added up in a
-// tree. Loops over the 64 lanes of a block become vector code at -O2. Cost: one extra copy of each element, inside the first-level cache. Any thread.
+// nor on the span's address, and a sum only on its length: sums are kept lane by lane and added up in a tree.
+// Loops over the 64 lanes of a block become vector code at -O2. Cost: one extra copy of each element, inside
+// the first-level cache. Any thread.
 #pragma once
 
 #include <algorithm>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The LoRA side path (Hu et al., arXiv:2106.09685, section 4.1): y += sum_i s_i (x A_i^T) B_i^T. The product
-// B_i A_i is never formed, and the base weight is not looked at. The ranks of all terms are laid end to end, so that
-// several adapters are one pair of thin products; what is held between the two is [rank, rows], just as
-// the second one reads it. Rows go through in tiles, and so does a long rank.
-// Cost: 2 rows rank (in + out) flops per term; at most 712 KiB of scratch, whatever the number of rows and of
-// terms, their ranks and dtypes. One thread.
+// B_i A_i is never formed, and the base weight is not looked at. The ranks of all terms are laid end to end,
+// so that several adapters are one pair of thin products; what is held between the two is [rank, rows], just
+// as the second one reads it. Rows go through in tiles, and so does a long rank. Cost: 2 rows rank (in + out)
+// flops per term; at most 712 KiB of scratch, whatever the number of rows and of terms, their ranks and
+// dtypes. One thread.
 #pragma once
 
 #include <tenon/kernels/gemm.hpp>

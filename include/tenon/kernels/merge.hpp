@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// W' = W + sum_i s_i B_i A_i, out of place, in one pass over W: a row's piece is decoded into registers, every
-// adapter is added to it in float, and it is encoded once, so that the sum is rounded to the weight's type once
-// whatever the number of terms. The ranks of all terms are laid end to end: several adapters are one product,
-// read from panels of A that are made once for all rows. The base is never written; undoing a merge is
-// dropping `out`. Each element depends on the base and the terms alone. Cost: 2 rows cols rank flops per term, one
-// read of W and one write, 710 KiB of scratch, whatever the shapes, the ranks and the number of terms. One thread.
+// W' = W + sum_i s_i B_i A_i, out of place, in one pass over W: a row's piece is decoded into registers,
+// every adapter is added to it in float, and it is encoded once, so that the sum is rounded to the weight's
+// type once whatever the number of terms. The ranks of all terms are laid end to end: several adapters are
+// one product, read from panels of A that are made once for all rows. The base is never written; undoing a
+// merge is dropping `out`. Each element depends on the base and the terms alone. Cost: 2 rows cols rank flops
+// per term, one read of W and one write, 710 KiB of scratch, whatever the shapes, the ranks and the number of
+// terms. One thread.
 #pragma once
 
 #include <tenon/kernels/low_rank.hpp>
@@ -53,8 +54,8 @@ inline void make_panels_of_a(const VectorKernels& kernels, std::span<const LowRa
               });
 }
 
-/// tile [rows, cols], whose rows have room for whole panels, = base + B A, for the B of these rows and the panels of
-/// these columns of A.
+/// tile [rows, cols], whose rows have room for whole panels, = base + B A, for the B of these rows and the
+/// panels of these columns of A.
 inline void merge_tile(const VectorKernels& kernels, WeightMatrix base, ConstMatrix b, const float* panels,
                        Matrix tile) {
   for (std::int64_t r = 0; r < tile.rows; ++r)
@@ -63,7 +64,8 @@ inline void merge_tile(const VectorKernels& kernels, WeightMatrix base, ConstMat
     kernels.multiply_panel(b, panels + c * b.cols, 1.0f, tile.cols_from(c, kernels.width));
 }
 
-/// The same into bytes of the base's dtype: through `room`, or in place where they are aligned floats already.
+/// The same into bytes of the base's dtype: through `room`, or in place where they are aligned floats
+/// already.
 inline void merge_tile_to(const VectorKernels& kernels, WeightMatrix base, ConstMatrix b, const float* panels,
                           std::byte* out, std::int64_t out_stride, float* room) {
   const bool is_aligned = reinterpret_cast<std::uintptr_t>(out) % alignof(float) == 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The inner loops compiled for each instruction set, by including their text once for each. A program may have this
-// compiled once rather than in every translation unit: see vector_kernels.hpp.
+// The inner loops compiled for each instruction set, by including their text once for each. A program may
+// have this compiled once rather than in every translation unit: see vector_kernels.hpp.
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The inner loops of every product and merge, compiled for several instruction sets by function attributes, behind
-// one table of functions that is chosen at run time. What works on them (gemm.hpp, low_rank.hpp, merge.hpp)
-// is ordinary code. A panel is what the products read: a matrix in slices of `width` columns, each slice
-// stored row by row, so that a row of a slice is two vector registers; the columns past the last are zeros.
+// The inner loops of every product and merge, compiled for several instruction sets by function attributes,
+// behind one table of functions that is chosen at run time. What works on them (gemm.hpp, low_rank.hpp,
+// merge.hpp) is ordinary code. A panel is what the products read: a matrix in slices of `width` columns, each
+// slice stored row by row, so that a row of a slice is two vector registers; the columns past the last are
+// zeros.
 //
-// The loops cost a translation unit about a second. A program of many may define TENON_SEPARATE_KERNELS for all of
-// them and compile cmake/tenon_kernels.cpp once; linking the CMake target tenon::kernels does both.
+// The loops cost a translation unit about a second. A program of many may define TENON_SEPARATE_KERNELS for
+// all of them and compile cmake/tenon_kernels.cpp once; linking the CMake target tenon::kernels does both.
 #pragma once
 
 #include <tenon/kernels/instruction_set.hpp>
@@ -34,8 +35,8 @@ struct VectorKernels {
   InstructionSet set;
   std::int64_t width; ///< columns of a panel
   std::int64_t rows;  ///< of `left` that go through a panel together
-  /// out [rows, width] += alpha left [rows, depth] panel [depth, width]: whole rows of a panel, so `out` must have
-  /// room for them
+  /// out [rows, width] += alpha left [rows, depth] panel [depth, width]: whole rows of a panel, so `out` must
+  /// have room for them
   void (*multiply_panel)(ConstMatrix left, const float* panel, float alpha, Matrix out) noexcept;
   /// y[r] += alpha sum_k w[r][k] x[k] for every row of w, which is read once, in order
   void (*dot_rows)(WeightMatrix w, const float* x, float alpha, float* y) noexcept;
@@ -75,7 +76,8 @@ extern const VectorKernels avx512_kernels;
   return portable_kernels;
 }
 
-/// The loops this process uses. The first call may throw, as `active_instruction_set` does; opening a model is one.
+/// The loops this process uses. The first call may throw, as `active_instruction_set` does; opening a model
+/// is one.
 #if !defined(TENON_SEPARATE_KERNELS)
 [[nodiscard]] inline const VectorKernels& vector_kernels() {
   return vector_kernels(active_instruction_set());

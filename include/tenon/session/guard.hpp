@@ -59,11 +59,12 @@ class [[nodiscard]] Guard {
     plan_.session->overlays().give(std::move(overlay_bytes_));
   }
 
-  /// From this merged attachment to another, in one pass over each weight from the pristine base: what `release` and a
-  /// new guard would give, in the same bytes. `next` is a plan of the same session in the same mode; a changed scale is
-  /// one too. Where both change the same slots no weight memory is taken; else room for both is needed at once. Throws
-  /// as the constructor does, and `error{bad_argument}` for a plan of another session or mode, `error{wrong_state}` if
-  /// this guard was released; what was attached is then attached still.
+  /// From this merged attachment to another, in one pass over each weight from the pristine base: what
+  /// `release` and a new guard would give, in the same bytes. `next` is a plan of the same session in the
+  /// same mode; a changed scale is one too. Where both change the same slots no weight memory is taken; else
+  /// room for both is needed at once. Throws as the constructor does, and `error{bad_argument}` for a plan of
+  /// another session or mode, `error{wrong_state}` if this guard was released; what was attached is then
+  /// attached still.
   void switch_to(AttachPlan next) {
     if (!attached_) throw error(ErrorCode::wrong_state, "switch_to: this guard was released; attach anew");
     if (next.session != plan_.session || !next.is_merged || !plan_.is_merged)
@@ -116,7 +117,8 @@ class [[nodiscard]] Guard {
     return {factors.a, factors.b, static_cast<float>(factors.scale * plan_.weights[adapter])};
   }
 
-  /// A plan made while this guard is attached counts its terms among those that new overlays must hold as well.
+  /// A plan made while this guard is attached counts its terms among those that new overlays must hold as
+  /// well.
   void leave_out_own_terms(AttachPlan& plan) const noexcept {
     for (const OverlayNode& overlay : overlays_) {
       if (!std::binary_search(plan.slots.begin(), plan.slots.end(), overlay.slot)) continue;
@@ -136,8 +138,8 @@ class [[nodiscard]] Guard {
       }
   }
 
-  /// Terms slot by slot, within a slot in the order of the adapters; then one pass over each weight. `next` has a zero
-  /// for each adapter, whose factors are in ascending order of slots.
+  /// Terms slot by slot, within a slot in the order of the adapters; then one pass over each weight. `next`
+  /// has a zero for each adapter, whose factors are in ascending order of slots.
   void make_overlays(std::vector<std::size_t>& next) noexcept {
     overlays_ = carve<OverlayNode>(std::ssize(plan_.slots));
     const std::span<kernels::LowRankTerm> terms = carve<kernels::LowRankTerm>(plan_.term_count);

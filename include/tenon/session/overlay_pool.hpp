@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Buffers of overlays whose guards have ended, kept for the next attach, so that going from one merged adapter to
-// another touches pages that are there already. It keeps nothing unless told how much: what a guard releases goes back
-// to the system otherwise. What it keeps stays in the ledger as overlay bytes. Not for two threads at once.
+// Buffers of overlays whose guards have ended, kept for the next attach, so that going from one merged
+// adapter to another touches pages that are there already. It keeps nothing unless told how much: what a
+// guard releases goes back to the system otherwise. What it keeps stays in the ledger as overlay bytes. Not
+// for two threads at once.
 #pragma once
 
 #include <tenon/core/error.hpp>
@@ -29,15 +30,19 @@ class OverlayPool {
   void trim() noexcept { shrink_to(0); }
   [[nodiscard]] std::int64_t kept_bytes() const noexcept { return kept_; }
 
-  /// Refuses an attach that holds `asked` before it begins, as Ledger::require does; kept bytes count as free: what
-  /// does not serve goes back if the budget needs it.
-  void require(BytesByCategory asked, std::string_view operation) {
-    if (find(asked[Category::overlay]) != nullptr) asked[Category::overlay] = 0;
-    if (kept_ > 0 && asked[Category::overlay] > 0 && !ledger_.has_room_for(asked)) trim();
-    ledger_.require(asked, operation);
+  /// Refuses an attach that holds `asked` before it begins, as Ledger::require does; kept bytes count as
+  /// free: what does not serve goes back if the budget needs it.
+  void require(const BytesByCategory& asked, std::string_view operation) {
+    BytesByCategory missing = asked;
+    if (find(asked[Category::overlay]) != nullptr) missing[Category::overlay] = 0;
+    if (kept_ > 0 && !ledger_.has_room_for(missing)) {
+      trim();
+      missing = asked;
+    }
+    ledger_.require(missing, operation);
   }
-  /// A kept buffer of exactly `bytes`, or a new one; where the system has none, what is kept goes back first. Throws
-  /// as Buffer does.
+  /// A kept buffer of exactly `bytes`, or a new one; where the system has none, what is kept goes back first.
+  /// Throws as Buffer does.
   [[nodiscard]] Buffer take(std::int64_t bytes, std::string_view operation) {
     if (Buffer* const kept = find(bytes)) {
       kept_ -= bytes;

@@ -107,8 +107,8 @@ class Session {
     return plan_attach(state_, Mode::is_merged, std::move(data), std::move(weights));
   }
 
-  /// Keeps up to `bytes` of the overlays that end for the next merged attach, whose pages are then there already. They
-  /// stay in the ledger; by default nothing is kept.
+  /// Keeps up to `bytes` of the overlays that end for the next merged attach, whose pages are then there
+  /// already. They stay in the ledger; by default nothing is kept.
   void keep_overlays(std::int64_t bytes) noexcept { state_.overlays().keep_at_most(bytes); }
   [[nodiscard]] std::int64_t kept_overlay_bytes() const noexcept { return state_.overlays().kept_bytes(); }
   /// Gives kept overlays back to the system.
