@@ -39,6 +39,13 @@ namespace tenon::test {
   return hash;
 }
 
+/// The bytes that a slot computes with now.
+template <class Net, Config C>
+[[nodiscard]] std::vector<std::byte> slot_bytes(const Session<Net, C>& session, std::int32_t slot) {
+  const TensorView& view = session.slot_weight(slot);
+  return {view.data, view.data + view.bytes()};
+}
+
 template <class Net>
 struct Fixture {
   TemporaryFolder folder{};

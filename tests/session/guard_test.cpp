@@ -12,12 +12,6 @@ namespace {
 using namespace tenon;
 using namespace tenon::test;
 
-/// The bytes that a slot computes with now.
-std::vector<std::byte> slot_bytes(const Session<Mlp>& session, std::int32_t slot) {
-  const TensorView& view = session.slot_weight(slot);
-  return {view.data, view.data + view.bytes()};
-}
-
 // x W^T + s x A^T B^T and x (W + s B A)^T differ by the rounding of the products: a few float ulps of the sums.
 constexpr double side_against_merged = 2e-6;
 

@@ -61,3 +61,18 @@ TEST_CASE("The ledger agrees with the process within two percent") {
   CHECK(start.anonymous() - input <= 1 * MiB);
   CHECK(bytes_hash(f.model.checkpoint()) == hash);
 }
+
+TEST_CASE("Kept overlays stay with the process until they are trimmed") {
+  if (!read_process_memory() || under_sanitizer) return;
+  const Fixture<Wide> f;
+  Session session(f.model, {.tokens = 1});
+  session.keep_overlays(1 * GiB);
+  const Since start;
+  {
+    const Guard guard = session.attach<merged>(f.tone);
+  }
+  CHECK(session.kept_overlay_bytes() == 64 * MiB);
+  CHECK(within_two_percent(start.anonymous(), session.kept_overlay_bytes()));
+  session.trim();
+  CHECK(start.anonymous() < 1 * MiB);
+}
