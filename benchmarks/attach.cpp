@@ -5,7 +5,7 @@
 //   BM_merge5/...                               five adapters in one pass: vs_one
 //   BM_side/<dtype>/<rows>/r<rank>              overhead: with one adapter / without, minus 1; overhead5
 //   BM_base/<dtype>/<rows>/<set>                vs_read (one row): time / time to read W; vs_eigen: f32 of Eigen
-//   BM_release/<mode>/<width>                   ns_per_slot, overlays being kept
+//   BM_detach/<mode>/<width>                    ns_per_slot, overlays being kept
 //   BM_attach/merged/<width>/<fresh or kept>    attach and release, f32, rank 16: vs_copy, of the weights' bytes
 //   BM_switch/<width>                           from one merged adapter to another: vs_copy, of the weights' bytes
 //   BM_registered/<n>                           attach and release of one adapter with n loaded: vs_1
@@ -297,10 +297,10 @@ void register_all() {
     for (const std::int64_t rows : {1, 64, 512})
       add("BM_side/" + name_of(type) + "/" + text(rows) + "/r32", side, type, rows, std::int64_t{32});
   // a fixed count: what is timed is nothing beside the attach that must come before it
-  add("BM_release/side_path/64", release<side_path, 64>)->Iterations(2000);
-  add("BM_release/side_path/1024", release<side_path, 1024>)->Iterations(2000);
-  add("BM_release/merged/64", release<merged, 64>)->Iterations(200);
-  add("BM_release/merged/1024", release<merged, 1024>)->Iterations(200);
+  add("BM_detach/side_path/64", release<side_path, 64>)->Iterations(2000);
+  add("BM_detach/side_path/1024", release<side_path, 1024>)->Iterations(2000);
+  add("BM_detach/merged/64", release<merged, 64>)->Iterations(200);
+  add("BM_detach/merged/1024", release<merged, 1024>)->Iterations(200);
   add("BM_attach/merged/2048/fresh", attach_merged<2048>, false);
   add("BM_attach/merged/2048/kept", attach_merged<2048>, true);
   add("BM_switch/2048", switched<2048>);
