@@ -3,7 +3,7 @@
 // guard; attaching with many adapters loaded; ten thousand cycles. Each row times its reference in turn with it.
 //   BM_merge/<dtype>/<out>x<in>/r<rank>/<set>   vs_copy: time / time to copy W (out of place, buffers touched before)
 //   BM_merge5/...                               five adapters in one pass: vs_one
-//   BM_side/<dtype>/<rows>/r<rank>              overhead: with one adapter / without, minus 1; overhead5
+//   BM_side/<dtype>/<rows>/r<rank>              overhead: side path / product beside it; overhead5
 //   BM_base/<dtype>/<rows>/<set>                vs_read (one row): time / time to read W; vs_eigen: f32 of Eigen
 //   BM_detach/<mode>/<width>                    ns_per_slot, overlays being kept
 //   BM_attach/merged/<width>/<fresh or kept>    attach and release, f32, rank 16: vs_copy, of the weights' bytes

@@ -27,10 +27,6 @@ namespace tenon::kernels::wide {
 #define TENON_TARGET
 #define TENON_HAS_F16C 0
 #include <tenon/kernels/vector_kernels.inc>
-#undef TENON_LANES
-#undef TENON_ROWS
-#undef TENON_TARGET
-#undef TENON_HAS_F16C
 } // namespace tenon::kernels::wide
 
 using namespace tenon;

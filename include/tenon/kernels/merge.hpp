@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// W' = W + sum_i s_i B_i A_i, out of place, in one pass over W: a row's piece is decoded into registers,
-// every adapter is added to it in float, and it is encoded once, so that the sum is rounded to the weight's
-// type once whatever the number of terms. The ranks of all terms are laid end to end: several adapters are
+// W' = W + sum_i s_i B_i A_i, out of place, in one pass over W: a tile is decoded, every adapter is added to
+// it in float while it is in the first-level cache, and it is encoded once, so that the sum is rounded to the
+// weight's type once whatever the number of terms. The ranks of all terms are laid end to end: several adapters are
 // one product, read from panels of A that are made once for all rows. The base is never written; undoing a
 // merge is dropping `out`. Each element depends on the base and the terms alone. Cost: 2 rows cols rank flops
 // per term, one read of W and one write, 710 KiB of scratch, whatever the shapes, the ranks and the number of

@@ -27,10 +27,6 @@ namespace portable {
 #define TENON_TARGET
 #define TENON_HAS_F16C 0
 #include <tenon/kernels/vector_kernels.inc>
-#undef TENON_LANES
-#undef TENON_ROWS
-#undef TENON_TARGET
-#undef TENON_HAS_F16C
 } // namespace portable
 
 #if defined(__x86_64__)
@@ -40,10 +36,6 @@ namespace avx2 {
 #define TENON_TARGET __attribute__((target("avx2,fma,f16c")))
 #define TENON_HAS_F16C 1
 #include <tenon/kernels/vector_kernels.inc>
-#undef TENON_LANES
-#undef TENON_ROWS
-#undef TENON_TARGET
-#undef TENON_HAS_F16C
 } // namespace avx2
 
 namespace avx512 {
@@ -52,10 +44,6 @@ namespace avx512 {
 #define TENON_TARGET __attribute__((target("avx512f,avx2,fma,f16c")))
 #define TENON_HAS_F16C 1
 #include <tenon/kernels/vector_kernels.inc>
-#undef TENON_LANES
-#undef TENON_ROWS
-#undef TENON_TARGET
-#undef TENON_HAS_F16C
 } // namespace avx512
 #endif
 

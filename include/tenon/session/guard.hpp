@@ -30,8 +30,7 @@ class [[nodiscard]] Guard {
       : plan_(plan_attach(*plan.session, plan.is_merged, std::move(plan.adapters), std::move(plan.weights))) {
     SessionState& session = *plan_.session;
     const char* const operation = plan_.is_merged ? "attach (merged)" : "attach (side path)";
-    session.model().checkpoint.check_unchanged();
-    for (const auto& adapter : plan_.adapters) adapter->file.check_unchanged();
+    check_files(plan_);
     session.overlays().require(plan_.bytes, operation);
     nodes_ = Buffer(session.ledger(), Category::adapter, plan_.bytes[Category::adapter], operation);
     if (plan_.is_merged) {
@@ -74,8 +73,7 @@ class [[nodiscard]] Guard {
     SessionState& session = *plan_.session;
     AttachPlan plan = plan_attach(session, true, std::move(next.adapters), std::move(next.weights));
     leave_out_own_terms(plan);
-    for (const auto& adapter : plan.adapters) adapter->file.check_unchanged();
-    session.model().checkpoint.check_unchanged();
+    check_files(plan);
     const bool same_slots = plan.slots == plan_.slots;
     BytesByCategory asked = plan.bytes;
     if (same_slots) asked[Category::overlay] = 0;
@@ -105,6 +103,11 @@ class [[nodiscard]] Guard {
   [[nodiscard]] const BytesByCategory& bytes() const noexcept { return plan_.bytes; }
 
  private:
+  static void check_files(const AttachPlan& plan) {
+    plan.session->model().checkpoint.check_unchanged();
+    for (const auto& adapter : plan.adapters) adapter->file.check_unchanged();
+  }
+
   template <class T>
   [[nodiscard]] std::span<T> carve(std::int64_t count) noexcept {
     T* const first = reinterpret_cast<T*>(nodes_.data() + carved_);
