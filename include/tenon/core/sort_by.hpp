@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sorting a vector of anything through one instantiation of std::sort, over positions: each further one, for
-// a type and a comparison of its own, costs every translation unit an instantiation. Stable. Cost: n log n comparisons
-// through a pointer, and one move of each element.
+// Sorting a vector of anything through one instantiation of std::sort, over positions; one for each type and
+// comparison would be compiled in every translation unit. Stable. Cost: n log n comparisons through a pointer,
+// and one move of each element.
 #pragma once
 
 #include <algorithm>
