@@ -4,6 +4,7 @@
 // and no forward pass or release has allocated.
 #include "session/fixture.hpp"
 #include "support/allocation_probe.hpp"
+#include "support/cycles.hpp"
 
 #include <digits/digits_net.hpp>
 #include <sentences/model_folder.hpp>
@@ -12,7 +13,6 @@
 
 #include <doctest/doctest.h>
 
-#include <cstdlib>
 #include <optional>
 #include <random>
 
@@ -21,10 +21,7 @@ using namespace tenon::test;
 
 namespace {
 
-int cycle_count() {
-  const char* const text = std::getenv("TENON_CYCLES");
-  return text == nullptr ? 10'000 : std::max(std::atoi(text), 20);
-}
+int cycle_count() { return std::max(cycles(10'000), 20); }
 
 std::int64_t anonymous_bytes() { return read_process_memory().value_or(ProcessMemory{}).anonymous; }
 

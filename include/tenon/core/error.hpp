@@ -23,6 +23,7 @@ enum class ErrorCode : std::uint8_t {
   budget_exceeded, ///< an operation would hold more bytes than the budget allows
   out_of_memory,   ///< the system refused the bytes
   bad_argument,    ///< a caller's value is out of its range
+  cancelled,       ///< a callback asked for it
   wrong_state,     ///< the call is right, the moment is not (a stale view, a released guard)
 };
 

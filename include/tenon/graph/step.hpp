@@ -7,7 +7,7 @@
 #include <tenon/graph/slot.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
-#include <tenon/kernels/scratch.hpp>
+#include <tenon/kernels/workers.hpp>
 #include <tenon/weights/tensor_view.hpp>
 
 #include <array>
@@ -87,13 +87,14 @@ struct StepContext {
   std::span<const TensorView> weights{};
   const ActiveSlot* slot = nullptr; ///< null for a step without a slot
   StepParams params{};
-  kernels::Scratch scratch{};
+  kernels::Workers workers{}; ///< the session's threads, and scratch for each
 };
 
 /// Computes the output. May throw `tenon::error` for values only a call can know (an id out of range).
 using StepFunction = void (*)(const StepContext&);
 
-/// Bytes of scratch the step needs for these extents and dtypes; the context's data pointers are null.
+/// Bytes of scratch that each thread needs for these extents and dtypes; the context's data pointers are
+/// null.
 using ScratchFunction = std::int64_t (*)(const StepContext&);
 
 /// A two-dimensional weight as the kernels take it. Precondition: rank 2.

@@ -10,6 +10,7 @@
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/kernels/softmax.hpp>
+#include <tenon/kernels/workers.hpp>
 
 #include <algorithm>
 #include <cassert>
@@ -59,29 +60,34 @@ inline void attention_tile_of_head(ConstMatrix q, ConstMatrix k, ConstMatrix v, 
 /// out [batch * queries, heads * head_dim] from q (the same shape) and k, v [batch * keys, heads * head_dim].
 /// `mask` [batch * keys] is 0 for keys to ignore, or empty. Precondition: out overlaps nothing else.
 inline void attention(ConstMatrix q, ConstMatrix k, ConstMatrix v, std::span<const float> mask,
-                      AttentionShape shape, Matrix out, Scratch scratch) {
+                      AttentionShape shape, Matrix out, Workers workers) {
   assert(q.rows == shape.batch * shape.queries && k.rows == shape.batch * shape.keys && v.rows == k.rows &&
          out.rows == q.rows && q.cols == k.cols && v.cols == q.cols && out.cols == q.cols &&
          q.cols % shape.heads == 0 && "attention: shapes [batch*queries,width] [batch*keys,width]");
   assert((mask.empty() || static_cast<std::int64_t>(mask.size()) == k.rows) &&
          "attention: one mask value per key");
   const std::int64_t dim = q.cols / shape.heads;
-  for (std::int64_t batch = 0; batch < shape.batch; ++batch) {
+  const std::int64_t tiles = (shape.queries + attention_tile - 1) / attention_tile;
+  const auto one_tile = [&](std::int64_t index, Scratch scratch) { // of one head of one sequence
+    const std::int64_t batch = index / (shape.heads * tiles);
+    const std::int64_t column = index / tiles % shape.heads * dim;
+    const std::int64_t i = index % tiles * attention_tile;
     const std::int64_t first_key = batch * shape.keys;
     const auto kept = mask.empty() ? mask
                                    : mask.subspan(static_cast<std::size_t>(first_key),
                                                   static_cast<std::size_t>(shape.keys));
-    for (std::int64_t head = 0; head < shape.heads; ++head) {
-      const ConstMatrix keys = k.rows_from(first_key, shape.keys).cols_from(head * dim, dim);
-      const ConstMatrix values = v.rows_from(first_key, shape.keys).cols_from(head * dim, dim);
-      for (std::int64_t i = 0; i < shape.queries; i += attention_tile) {
-        const std::int64_t row = batch * shape.queries + i;
-        const std::int64_t rows = std::min(attention_tile, shape.queries - i);
-        attention_tile_of_head(q.rows_from(row, rows).cols_from(head * dim, dim), keys, values, kept,
-                               out.rows_from(row, rows).cols_from(head * dim, dim), scratch);
-      }
-    }
-  }
+    const std::int64_t row = batch * shape.queries + i;
+    const std::int64_t rows = std::min(attention_tile, shape.queries - i);
+    attention_tile_of_head(q.rows_from(row, rows).cols_from(column, dim),
+                           k.rows_from(first_key, shape.keys).cols_from(column, dim),
+                           v.rows_from(first_key, shape.keys).cols_from(column, dim), kept,
+                           out.rows_from(row, rows).cols_from(column, dim), scratch);
+  };
+  workers.share(shape.batch * shape.heads * tiles, 1,
+                4 * std::min(attention_tile, shape.queries) * shape.keys * dim,
+                [&](std::int64_t first, std::int64_t count, Scratch scratch) {
+                  for (std::int64_t index = first; index < first + count; ++index) one_tile(index, scratch);
+                });
 }
 
 } // namespace tenon::kernels

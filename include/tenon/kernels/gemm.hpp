@@ -3,8 +3,8 @@
 // to touch is packed into panels (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
 // ACM TOMS 34(3), 2008); a weight [n, k] is never packed: its rows are read in place, or decoded a tile at a
 // time, while the rows of a, turned round, fill the vector registers. Block sizes are constants: neither
-// memory nor results depend on the machine's caches. Cost: 2 m n k flops; at most 462 KiB of scratch. One
-// thread.
+// memory nor results depend on the machine's caches. Threads share the rows of b, which are the columns of c.
+// Cost: 2 m n k flops; at most 462 KiB of scratch a thread.
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>
@@ -12,6 +12,7 @@
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/kernels/weight_tile.hpp>
+#include <tenon/kernels/workers.hpp>
 
 #include <algorithm>
 #include <cassert>
@@ -76,26 +77,34 @@ inline void multiply_weight(const VectorKernels& kernels, WeightMatrix b, const 
 }
 
 /// c [m, n] += alpha a [m, k] b [n, k]^T. Precondition: c overlaps neither a nor b.
-inline void multiply_nt(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Scratch scratch,
+inline void multiply_nt(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Workers workers,
                         const VectorKernels& kernels = vector_kernels()) {
   assert(a.rows == c.rows && b.rows == c.cols && a.cols == b.cols && "multiply_nt: shapes [m,k] [n,k] [m,n]");
   if (c.rows == 0 || c.cols == 0 || a.cols == 0) return;
-  if (c.rows <= gemm_few_rows) return multiply_streamed(kernels, a, b, alpha, c);
+  if (c.rows <= gemm_few_rows) {
+    workers.share(c.cols, 4, c.rows * a.cols, [&](std::int64_t first, std::int64_t count, Scratch) {
+      multiply_streamed(kernels, a, b.block(first, 0, count, b.cols), alpha, c.cols_from(first, count));
+    });
+    return;
+  }
   const std::int64_t depth_step = even_part(a.cols, gemm_depth, 8);
-  const auto panels = scratch.take<float>(panel_floats(depth_step, std::min(c.rows, gemm_panels)));
+  const auto panels = workers.take<float>(panel_floats(depth_step, std::min(c.rows, gemm_panels)));
   for (std::int64_t i = 0; i < c.rows; i += gemm_panels) {
     const std::int64_t rows = std::min(gemm_panels, c.rows - i);
     for (std::int64_t k = 0; k < a.cols; k += depth_step) {
       const std::int64_t depth = std::min(depth_step, a.cols - k);
       make_transposed_panels(a.rows_from(i, rows).cols_from(k, depth), kernels.width, panels.data());
-      multiply_weight(kernels, b.block(0, k, b.rows, depth), panels.data(), alpha, c.rows_from(i, rows),
-                      scratch);
+      workers.share(c.cols, gemm_tile_rows, 2 * rows * depth,
+                    [&](std::int64_t first, std::int64_t count, Scratch scratch) {
+                      multiply_weight(kernels, b.block(first, k, count, depth), panels.data(), alpha,
+                                      c.rows_from(i, rows).cols_from(first, count), scratch);
+                    });
     }
   }
 }
-inline void multiply_nt(ConstMatrix a, ConstMatrix b, float alpha, Matrix c, Scratch scratch,
+inline void multiply_nt(ConstMatrix a, ConstMatrix b, float alpha, Matrix c, Workers workers,
                         const VectorKernels& kernels = vector_kernels()) {
-  multiply_nt(a, as_weight(b), alpha, c, scratch, kernels);
+  multiply_nt(a, as_weight(b), alpha, c, workers, kernels);
 }
 
 /// c [m, n <= width] += alpha a [m, depth] panel [depth, width]; where n < width, through a padded tile.

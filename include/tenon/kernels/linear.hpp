@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // y = x W^T + bias, as torch.nn.functional.linear, over weights of any stored type. A 16-bit weight is
 // decoded tile by tile inside the product: no float copy of it ever exists. Cost: 2 rows in out flops;
-// scratch as `multiply_nt`, the same for every dtype. One thread.
+// scratch as `multiply_nt`, the same for every dtype.
 #pragma once
 
 #include <tenon/kernels/gemm.hpp>
@@ -15,7 +15,7 @@
 
 namespace tenon::kernels {
 
-/// Scratch of `linear` for x [rows, in] and w [out, in]. Grows with each; at most 704 KiB.
+/// Scratch of `linear` for x [rows, in] and w [out, in]. Grows with each; at most 462 KiB a thread.
 [[nodiscard]] constexpr std::int64_t linear_scratch_bytes(std::int64_t rows, std::int64_t out,
                                                           std::int64_t in) noexcept {
   return multiply_scratch_bytes(rows, out, in);
@@ -32,12 +32,12 @@ inline void fill_rows(WeightVector values, Matrix y) noexcept {
 }
 
 /// y [rows, out] = x [rows, in] w [out, in]^T + bias [out]. Precondition: y overlaps nothing else.
-inline void linear(ConstMatrix x, WeightMatrix w, WeightVector bias, Matrix y, Scratch scratch) {
+inline void linear(ConstMatrix x, WeightMatrix w, WeightVector bias, Matrix y, Workers workers) {
   assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows &&
          "linear: shapes [n,in] [out,in] [n,out]");
   assert((bias.empty() || bias.size == w.rows) && "linear: the bias has one element per output");
   fill_rows(bias, y);
-  multiply_nt(x, w, 1.0f, y, scratch);
+  multiply_nt(x, w, 1.0f, y, workers);
 }
 
 } // namespace tenon::kernels

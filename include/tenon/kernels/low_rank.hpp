@@ -3,8 +3,8 @@
 // B_i A_i is never formed, and the base weight is not looked at. The ranks of all terms are laid end to end,
 // so that several adapters are one pair of thin products; what is held between the two is [rank, rows], just
 // as the second one reads it. Rows go through in tiles, and so does a long rank. Cost: 2 rows rank (in + out)
-// flops per term; at most 712 KiB of scratch, whatever the number of rows and of terms, their ranks and
-// dtypes. One thread.
+// flops per term; at most 712 KiB of scratch a thread, whatever the number of rows and of terms, their ranks
+// and dtypes. Threads share the rows of x in the first product and those of B in the second.
 #pragma once
 
 #include <tenon/kernels/gemm.hpp>
@@ -14,6 +14,7 @@
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/kernels/weight_tile.hpp>
+#include <tenon/kernels/workers.hpp>
 
 #include <algorithm>
 #include <cassert>
@@ -30,10 +31,13 @@ inline constexpr std::int64_t low_rank_depth = 256;        ///< rank taken toget
                                                             std::int64_t in) noexcept {
   const std::int64_t tile = std::min(rows, low_rank_tile);
   const std::int64_t depth = std::min(in, gemm_depth);
-  const std::int64_t decoded = scratch_bytes<float>(gemm_tile_rows * std::max(depth, low_rank_depth));
-  const std::int64_t turned = scratch_bytes<float>(std::min(out, gemm_tile_rows) * max_panel_width);
-  return scratch_sum({scratch_bytes<float>(panel_floats(low_rank_depth, tile)), decoded,
-                      scratch_max({scratch_bytes<float>(panel_floats(depth, tile)), turned})});
+  const std::int64_t tile_rows = std::min(out, gemm_tile_rows);
+  const std::int64_t shrinking = scratch_sum(
+      {scratch_bytes<float>(gemm_tile_rows * depth), scratch_bytes<float>(panel_floats(depth, tile))});
+  const std::int64_t expanding = scratch_sum(
+      {scratch_bytes<float>(tile_rows * low_rank_depth), scratch_bytes<float>(tile_rows * max_panel_width)});
+  return scratch_sum(
+      {scratch_bytes<float>(panel_floats(low_rank_depth, tile)), scratch_max({shrinking, expanding})});
 }
 
 /// to [rows, rank] = the rows of B from `row` on, each term's times its scale, for a range of all ranks.
@@ -54,10 +58,10 @@ inline void gather_b(const VectorKernels& kernels, std::span<const LowRankTerm> 
 
 /// shrunk (panels [rank, x.rows]) = A x^T for a range of all ranks.
 inline void shrink(const VectorKernels& kernels, ConstMatrix x, std::span<const LowRankTerm> terms,
-                   std::int64_t begin, std::int64_t rank, float* shrunk, std::span<float> decoded,
-                   Scratch scratch) {
+                   std::int64_t begin, std::int64_t rank, float* shrunk, Scratch scratch) {
   std::fill_n(shrunk, panel_floats(rank, x.rows, kernels.width), 0.0f);
   const std::int64_t depth_step = even_part(x.cols, gemm_depth, 8);
+  const auto decoded = scratch.take<float>(gemm_tile_rows * depth_step);
   const auto panels = scratch.take<float>(panel_floats(depth_step, x.rows, kernels.width));
   for (std::int64_t k = 0; k < x.cols; k += depth_step) {
     const std::int64_t depth = std::min(depth_step, x.cols - k);
@@ -77,15 +81,16 @@ inline void shrink(const VectorKernels& kernels, ConstMatrix x, std::span<const 
   }
 }
 
-/// y [rows, out] += (B shrunk)^T, each term times its scale, for the same range of ranks.
+/// y [rows, some of out] += (B shrunk)^T for the rows of B from `row` on, each term times its scale, for the
+/// same range of ranks.
 inline void expand(const VectorKernels& kernels, std::span<const LowRankTerm> terms, std::int64_t begin,
-                   std::int64_t rank, const float* shrunk, Matrix y, std::span<float> decoded,
-                   Scratch scratch) {
+                   std::int64_t rank, std::int64_t row, const float* shrunk, Matrix y, Scratch scratch) {
   const std::int64_t tile_rows = std::min(y.cols, gemm_tile_rows);
+  const auto gathered = scratch.take<float>(tile_rows * rank);
   const auto turned = scratch.take<float>(tile_rows * kernels.width);
   for (std::int64_t j = 0; j < y.cols; j += tile_rows) {
-    const Matrix b{decoded.data(), std::min(tile_rows, y.cols - j), rank, rank};
-    gather_b(kernels, terms, begin, j, b);
+    const Matrix b{gathered.data(), std::min(tile_rows, y.cols - j), rank, rank};
+    gather_b(kernels, terms, begin, row + j, b);
     for (std::int64_t i = 0; i < y.rows; i += kernels.width) {
       const Matrix part{turned.data(), b.rows, std::min(kernels.width, y.rows - i), kernels.width};
       std::fill_n(part.data, part.rows * part.stride, 0.0f);
@@ -95,39 +100,51 @@ inline void expand(const VectorKernels& kernels, std::span<const LowRankTerm> te
   }
 }
 
-/// A few rows of x, one after the other: A and B are read as they lie.
+/// A few rows of x: A and B are read as they lie.
 inline void low_rank_add_streamed(const VectorKernels& kernels, ConstMatrix x,
-                                  std::span<const LowRankTerm> terms, Matrix y, std::span<float> shrunk) {
+                                  std::span<const LowRankTerm> terms, Matrix y, std::span<float> room,
+                                  const Workers& workers) {
+  const Matrix shrunk{room.data(), x.rows, low_rank_depth, low_rank_depth};
   for (const LowRankTerm& term : terms)
     for (std::int64_t r = 0; r < term.a.rows; r += low_rank_depth) {
       const std::int64_t rank = std::min(low_rank_depth, term.a.rows - r);
-      for (std::int64_t i = 0; i < x.rows; ++i) {
-        std::fill_n(shrunk.data(), rank, 0.0f);
-        kernels.dot_rows(term.a.block(r, 0, rank, x.cols), x.row(i), 1.0f, shrunk.data());
-        kernels.dot_rows(term.b.block(0, r, y.cols, rank), shrunk.data(), term.scale, y.row(i));
-      }
+      workers.share(rank, 4, x.rows * x.cols, [&](std::int64_t first, std::int64_t count, Scratch) {
+        for (std::int64_t i = 0; i < x.rows; ++i) {
+          std::fill_n(shrunk.row(i) + first, count, 0.0f);
+          kernels.dot_rows(term.a.block(r + first, 0, count, x.cols), x.row(i), 1.0f, shrunk.row(i) + first);
+        }
+      });
+      workers.share(y.cols, 4, x.rows * rank, [&](std::int64_t first, std::int64_t count, Scratch) {
+        for (std::int64_t i = 0; i < x.rows; ++i)
+          kernels.dot_rows(term.b.block(first, r, count, rank), shrunk.row(i), term.scale, y.row(i) + first);
+      });
     }
 }
 
 /// y [rows, out] += sum_i s_i (x [rows, in] A_i^T) B_i^T. Precondition: y overlaps nothing else.
-inline void low_rank_add(ConstMatrix x, std::span<const LowRankTerm> terms, Matrix y, Scratch scratch,
+inline void low_rank_add(ConstMatrix x, std::span<const LowRankTerm> terms, Matrix y, Workers workers,
                          const VectorKernels& kernels = vector_kernels()) {
-  const std::int64_t tile = std::min(x.rows, low_rank_tile);
-  const auto shrunk = scratch.take<float>(panel_floats(low_rank_depth, tile));
-  const auto decoded =
-      scratch.take<float>(gemm_tile_rows * std::max(std::min(x.cols, gemm_depth), low_rank_depth));
+  const auto shrunk = workers.take<float>(panel_floats(low_rank_depth, std::min(x.rows, low_rank_tile)));
   const std::int64_t ranks = total_rank(terms);
   for (std::int64_t i = 0; i < x.rows; i += low_rank_tile) {
     const ConstMatrix rows = x.rows_from(i, std::min(low_rank_tile, x.rows - i));
     const Matrix out = y.rows_from(i, rows.rows);
     if (rows.rows <= gemm_few_rows) {
-      low_rank_add_streamed(kernels, rows, terms, out, shrunk);
+      low_rank_add_streamed(kernels, rows, terms, out, shrunk, workers);
       continue;
     }
     for (std::int64_t r = 0; r < ranks; r += low_rank_depth) {
       const std::int64_t rank = std::min(low_rank_depth, ranks - r);
-      shrink(kernels, rows, terms, r, rank, shrunk.data(), decoded, scratch);
-      expand(kernels, terms, r, rank, shrunk.data(), out, decoded, scratch);
+      workers.share(rows.rows, kernels.width, 2 * rank * x.cols,
+                    [&](std::int64_t first, std::int64_t count, Scratch scratch) {
+                      shrink(kernels, rows.rows_from(first, count), terms, r, rank,
+                             shrunk.data() + first * rank, scratch);
+                    });
+      workers.share(out.cols, gemm_tile_rows, 2 * rank * rows.rows,
+                    [&](std::int64_t first, std::int64_t count, Scratch scratch) {
+                      expand(kernels, terms, r, rank, first, shrunk.data(), out.cols_from(first, count),
+                             scratch);
+                    });
     }
   }
 }

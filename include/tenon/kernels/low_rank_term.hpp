@@ -18,6 +18,15 @@ struct LowRankTerm {
   float scale = 1.0f; ///< alpha / rank (rsLoRA: alpha / sqrt(rank)) times the user's weight
 };
 
+/// Operations to form B A and add it to a weight.
+[[nodiscard]] inline std::int64_t merge_flops(const WeightMatrix& a, const WeightMatrix& b) noexcept {
+  return 2 * a.rows * a.cols * b.rows;
+}
+/// Operations of the two thin products, for one row.
+[[nodiscard]] inline std::int64_t side_flops(const WeightMatrix& a, const WeightMatrix& b) noexcept {
+  return 2 * a.rows * (a.cols + b.rows);
+}
+
 /// The ranks of all terms together.
 [[nodiscard]] inline std::int64_t total_rank(std::span<const LowRankTerm> terms) noexcept {
   std::int64_t rank = 0;

@@ -63,6 +63,8 @@ struct WeightMatrix {
   [[nodiscard]] const std::byte* at(std::int64_t row, std::int64_t col) const noexcept {
     return data + (row * stride + col) * dtype_bytes(dtype);
   }
+  /// Of the elements, without what lies between rows.
+  [[nodiscard]] std::int64_t bytes() const noexcept { return rows * cols * dtype_bytes(dtype); }
   [[nodiscard]] WeightMatrix block(std::int64_t row, std::int64_t col, std::int64_t row_count,
                                    std::int64_t col_count) const noexcept {
     return {at(row, col), dtype, row_count, col_count, stride};

@@ -83,11 +83,11 @@ inline void merge_tile_to(const VectorKernels& kernels, WeightMatrix base, Const
 /// All rows of some columns, for the panels of these columns of A. A few rows go through from left to right
 /// together, in tiles that stay in the first-level cache.
 inline void merge_columns(const VectorKernels& kernels, WeightMatrix base, std::span<const LowRankTerm> terms,
-                          std::int64_t ranks, const float* panels, std::byte* out, std::int64_t out_stride,
-                          std::span<float> b_room, float* tile_room) {
+                          std::int64_t first_row, std::int64_t ranks, const float* panels, std::byte* out,
+                          std::int64_t out_stride, std::span<float> b_room, float* tile_room) {
   for (std::int64_t i = 0; i < base.rows; i += merge_rows) {
     const Matrix b{b_room.data(), std::min(merge_rows, base.rows - i), ranks, ranks};
-    gather_b(kernels, terms, 0, i, b);
+    gather_b(kernels, terms, 0, first_row + i, b);
     for (std::int64_t r = 0; r < b.rows; r += kernels.rows) {
       const std::int64_t rows = std::min(kernels.rows, b.rows - r);
       for (std::int64_t j = 0; j < base.cols; j += merge_cols) {
@@ -101,8 +101,8 @@ inline void merge_columns(const VectorKernels& kernels, WeightMatrix base, std::
 
 /// A tile at a time, whose sums stay floats while the parts of a very long rank are added to it.
 inline void merge_in_parts(const VectorKernels& kernels, WeightMatrix base,
-                           std::span<const LowRankTerm> terms, std::int64_t ranks, float* panels,
-                           std::byte* out, std::int64_t out_stride, std::span<float> b_room,
+                           std::span<const LowRankTerm> terms, std::int64_t first_row, std::int64_t ranks,
+                           float* panels, std::byte* out, std::int64_t out_stride, std::span<float> b_room,
                            float* tile_room) {
   for (std::int64_t i = 0; i < base.rows; i += merge_rows)
     for (std::int64_t j = 0; j < base.cols; j += kernels.width) {
@@ -114,7 +114,7 @@ inline void merge_in_parts(const VectorKernels& kernels, WeightMatrix base,
         const Matrix b{b_room.data(), tile.rows, std::min(merge_rank, ranks - k),
                        std::min(merge_rank, ranks - k)};
         make_panels_of_a(kernels, terms, k, b.cols, j, cols, panels);
-        gather_b(kernels, terms, k, i, b);
+        gather_b(kernels, terms, k, first_row + i, b);
         kernels.multiply_panel(b, panels, 1.0f, tile);
       }
       for (std::int64_t r = 0; r < tile.rows; ++r)
@@ -124,9 +124,11 @@ inline void merge_in_parts(const VectorKernels& kernels, WeightMatrix base,
 }
 
 /// out [rows, cols], contiguous and of the base's dtype, = base + sum_i s_i B_i A_i, each element rounded
-/// once. Without terms it is a copy of the base's bytes. Precondition: `out` overlaps nothing else.
+/// once. Without terms it is a copy of the base's bytes. `base` and `out` may be some rows of a weight, from
+/// `first_row` on, for the terms of the whole. Precondition: `out` overlaps nothing else.
 inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms, std::byte* out,
-                           Scratch scratch, const VectorKernels& kernels = vector_kernels()) {
+                           Scratch scratch, const VectorKernels& kernels = vector_kernels(),
+                           std::int64_t first_row = 0) {
   const std::int64_t element = dtype_bytes(base.dtype);
   const std::int64_t stride = base.cols * element;
   const std::int64_t ranks = total_rank(terms);
@@ -136,13 +138,13 @@ inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms
     return;
   }
   for ([[maybe_unused]] const LowRankTerm& term : terms)
-    assert(term.a.cols == base.cols && term.b.rows == base.rows && term.b.cols == term.a.rows &&
+    assert(term.a.cols == base.cols && term.b.rows >= first_row + base.rows && term.b.cols == term.a.rows &&
            "merge_low_rank: shapes A [rank,in], B [out,rank]");
   const auto panels = scratch.take<float>(merge_panel_floats);
   const auto b_room = scratch.take<float>(merge_rows * merge_rank);
   const auto tile = scratch.take<float>(merge_rows * merge_cols);
   if (ranks > merge_rank) {
-    merge_in_parts(kernels, base, terms, ranks, panels.data(), out, stride, b_room, tile.data());
+    merge_in_parts(kernels, base, terms, first_row, ranks, panels.data(), out, stride, b_room, tile.data());
     return;
   }
   const std::int64_t most = merge_panel_floats / ranks / max_panel_width * max_panel_width;
@@ -150,8 +152,8 @@ inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms
   for (std::int64_t j = 0; j < base.cols; j += step) {
     const std::int64_t cols = std::min(step, base.cols - j);
     make_panels_of_a(kernels, terms, 0, ranks, j, cols, panels.data());
-    merge_columns(kernels, base.block(0, j, base.rows, cols), terms, ranks, panels.data(), out + j * element,
-                  stride, b_room, tile.data());
+    merge_columns(kernels, base.block(0, j, base.rows, cols), terms, first_row, ranks, panels.data(),
+                  out + j * element, stride, b_room, tile.data());
   }
 }
 

@@ -13,7 +13,14 @@ using ElementwiseKernel = void (*)(std::span<const float>, std::span<float>);
 
 template <ElementwiseKernel Kernel>
 void elementwise_step(const StepContext& context) {
-  Kernel(context.inputs[0].values(), context.output.values());
+  const std::span<const float> x = context.inputs[0].values();
+  const std::span<float> y = context.output.values();
+  context.workers.share(std::ssize(x), kernels::lane_count, 20,
+                        [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
+                          const auto begin = static_cast<std::size_t>(first);
+                          const auto size = static_cast<std::size_t>(count);
+                          Kernel(x.subspan(begin, size), y.subspan(begin, size));
+                        });
 }
 
 /// An op that maps each element by itself; `Kernel` must allow its output to be its input.

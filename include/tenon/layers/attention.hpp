@@ -19,7 +19,7 @@ inline void attention_step(const StepContext& context) {
   const kernels::AttentionShape shape{
       .batch = q.extent(0), .queries = q.extent(1), .keys = q.extent(1), .heads = context.params.integers[0]};
   kernels::attention(q.const_matrix(), context.inputs[1].const_matrix(), context.inputs[2].const_matrix(),
-                     mask, shape, context.output.matrix(), context.scratch);
+                     mask, shape, context.output.matrix(), context.workers);
 }
 
 inline std::int64_t attention_step_scratch(const StepContext& context) {

@@ -20,13 +20,13 @@ struct NoBias {};
 
 /// y += the slot's side terms. They are taken from the list in batches, in the order of attachment.
 inline void add_side_terms(const ActiveSlot& slot, kernels::ConstMatrix x, kernels::Matrix y,
-                           kernels::Scratch scratch) {
+                           const kernels::Workers& workers) {
   constexpr std::size_t batch = 16;
   std::array<kernels::LowRankTerm, batch> terms;
   for (const SideTerm* side = slot.first; side != nullptr;) {
     std::size_t count = 0;
     for (; side != nullptr && count < batch; side = side->next) terms[count++] = side->term;
-    kernels::low_rank_add(x, std::span<const kernels::LowRankTerm>(terms.data(), count), y, scratch);
+    kernels::low_rank_add(x, std::span<const kernels::LowRankTerm>(terms.data(), count), y, workers);
   }
 }
 
@@ -36,10 +36,10 @@ void linear_step(const StepContext& context) {
   const kernels::Matrix y = context.output.matrix();
   const kernels::WeightVector bias = weight_vector(context.weights[1]);
   if constexpr (HasSlot) {
-    kernels::linear(x, weight_matrix(context.slot->weight), bias, y, context.scratch);
-    add_side_terms(*context.slot, x, y, context.scratch);
+    kernels::linear(x, weight_matrix(context.slot->weight), bias, y, context.workers);
+    add_side_terms(*context.slot, x, y, context.workers);
   } else {
-    kernels::linear(x, weight_matrix(context.weights[0]), bias, y, context.scratch);
+    kernels::linear(x, weight_matrix(context.weights[0]), bias, y, context.workers);
   }
 }
 

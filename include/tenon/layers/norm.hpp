@@ -17,14 +17,25 @@ struct Epsilon {
 };
 
 inline void layer_norm_step(const StepContext& context) {
-  kernels::layer_norm(context.inputs[0].const_matrix(), weight_vector(context.weights[0]),
-                      weight_vector(context.weights[1]), context.params.reals[0], context.output.matrix());
+  const kernels::ConstMatrix x = context.inputs[0].const_matrix();
+  const kernels::Matrix y = context.output.matrix();
+  context.workers.share(x.rows, 1, 8 * x.cols, [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
+    kernels::layer_norm(x.rows_from(first, count), weight_vector(context.weights[0]),
+                        weight_vector(context.weights[1]), context.params.reals[0],
+                        y.rows_from(first, count));
+  });
 }
 
 inline void add_norm_step(const StepContext& context) {
-  kernels::add_layer_norm(context.inputs[0].const_matrix(), context.inputs[1].const_matrix(),
-                          weight_vector(context.weights[0]), weight_vector(context.weights[1]),
-                          context.params.reals[0], context.output.matrix());
+  const kernels::ConstMatrix a = context.inputs[0].const_matrix();
+  const kernels::ConstMatrix b = context.inputs[1].const_matrix();
+  const kernels::Matrix y = context.output.matrix();
+  context.workers.share(
+      a.rows, 1, 10 * a.cols, [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
+        kernels::add_layer_norm(a.rows_from(first, count), b.rows_from(first, count),
+                                weight_vector(context.weights[0]), weight_vector(context.weights[1]),
+                                context.params.reals[0], y.rows_from(first, count));
+      });
 }
 
 /// The shared part: `Inputs` wires of width D, weights `name.weight` and `name.bias` [d].

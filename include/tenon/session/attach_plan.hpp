@@ -1,56 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an attach will do, known before it begins: the adapters with their scales, the slots they change, and
-// the bytes by category that the guard will hold. Making a plan changes nothing; a Guard carries one out.
+// What an attach will do, known before it begins: the adapters with their scales, the slots they change, the
+// bytes by category that the guard will hold, and the operations and memory traffic that it costs. Making a
+// plan changes nothing; a Guard carries one out.
 #pragma once
 
 #include <tenon/adapters/adapter_data.hpp>
 #include <tenon/core/sort_by.hpp>
+#include <tenon/session/attach_mode.hpp>
 #include <tenon/session/session_state.hpp>
 
 #include <algorithm>
 #include <memory>
+#include <span>
+#include <string>
 #include <vector>
 
 namespace tenon {
 
-/// Attach modes. The side path adds s (x A^T) B^T beside each product: exact, no weight memory.
-struct side_path {
-  static constexpr bool is_merged = false;
-};
-/// The overlay holds W + s B A, written out of place in one pass: no cost per product, the changed weights'
-/// bytes.
-struct merged {
-  static constexpr bool is_merged = true;
+/// Counted from shapes. What a merge reads beside this is the factors, once for each few thousand rows of a
+/// weight.
+struct AttachCost {
+  std::int64_t flops = 0;         ///< of the attach itself
+  std::int64_t bytes_read = 0;    ///< of weights and factors, each counted once
+  std::int64_t bytes_written = 0; ///< of weights
+  std::int64_t flops_per_row = 0; ///< added to a forward pass, for each row that goes through
+
+  void add_merge_of(const kernels::WeightMatrix& a, const kernels::WeightMatrix& b) noexcept {
+    flops += kernels::merge_flops(a, b);
+    bytes_read += a.bytes() + b.bytes();
+  }
 };
 
 struct AttachPlan {
   SessionState* session = nullptr;
-  bool is_merged = false;
+  AttachMode mode = AttachMode::side_path;
+  std::string reason{}; ///< why `automatic` took this mode; else empty
   std::vector<std::shared_ptr<const AdapterData>> adapters{};
   std::vector<double> weights{}; ///< of each adapter: attach scale times the handle's own weight
+  bool measures_loss = false;
 
   std::vector<std::int32_t> slots{}; ///< changed, ascending, each once
   std::int64_t term_count = 0;       ///< (adapter, slot) pairs
   std::int64_t gathered_count = 0;   ///< terms that overlays are made of, those of guards below included
   BytesByCategory bytes{};           ///< that the guard will hold
+  AttachCost cost{};
+  std::uint64_t generation = 0;      ///< of the session when it was counted
+  std::span<OverlayNode> replaced{}; ///< of a guard that switches to this plan, by ascending slot
 
+  [[nodiscard]] bool writes_weights() const noexcept { return mode != AttachMode::side_path; }
+  /// The node that `slot` has now and that the plan's own will replace, or nullptr.
+  [[nodiscard]] OverlayNode* replaced_at(std::int32_t slot) const noexcept {
+    const auto at =
+        std::lower_bound(replaced.begin(), replaced.end(), slot,
+                         [](const OverlayNode& node, std::int32_t key) { return node.slot < key; });
+    return at != replaced.end() && at->slot == slot ? &*at : nullptr;
+  }
+  /// Terms that the overlay of `slot` will hold beside the plan's own: those of other guards.
+  template <class F>
+  void visit_terms_below(std::int32_t slot, F f) const {
+    const OverlayNode* const own = replaced_at(slot);
+    for (const OverlayNode* node = session->slots().top(slot); node != nullptr; node = node->below)
+      if (node != own)
+        for (const kernels::LowRankTerm& term : node->terms) f(term);
+  }
   /// Bytes from one overlay to the next in the guard's block.
   [[nodiscard]] static std::int64_t overlay_stride(const TensorView& base) noexcept {
     return (base.bytes() + wire_alignment - 1) / wire_alignment * wire_alignment;
   }
 };
 
-/// Counts slots, terms and bytes. Allocates the plan's own lists only.
-[[nodiscard]] inline AttachPlan plan_attach(SessionState& session, bool is_merged,
-                                            std::vector<std::shared_ptr<const AdapterData>> adapters,
-                                            std::vector<double> weights) {
-  AttachPlan plan{.session = &session,
-                  .is_merged = is_merged,
-                  .adapters = std::move(adapters),
-                  .weights = std::move(weights)};
+/// Fills in what follows from session, mode, adapters and weights. Allocates the plan's own lists only.
+inline void count_plan(AttachPlan& plan) {
+  SessionState& session = *plan.session;
+  const bool is_side_path = plan.mode == AttachMode::side_path;
+  plan.slots.clear();
+  plan.term_count = plan.gathered_count = 0;
+  plan.bytes = {};
+  plan.cost = {};
+  plan.generation = session.adapter_generation();
   for (const auto& adapter : plan.adapters) {
     plan.term_count += std::ssize(adapter->factors);
-    for (const SlotFactors& factors : adapter->factors) plan.slots.push_back(factors.slot);
+    for (const SlotFactors& factors : adapter->factors) {
+      plan.slots.push_back(factors.slot);
+      if (is_side_path)
+        plan.cost.flops_per_row += kernels::side_flops(factors.a, factors.b);
+      else
+        plan.cost.add_merge_of(factors.a, factors.b);
+    }
   }
   sort_by(plan.slots, [](std::int32_t a, std::int32_t b) { return a < b; });
   plan.slots.erase(std::unique(plan.slots.begin(), plan.slots.end()), plan.slots.end());
@@ -58,19 +94,24 @@ struct AttachPlan {
   constexpr auto size_of = []<class T>(std::int64_t count) {
     return count * static_cast<std::int64_t>(sizeof(T));
   };
-  if (!is_merged) {
+  if (is_side_path) {
     plan.bytes[Category::adapter] = size_of.template operator()<SideTerm>(plan.term_count);
-    return plan;
+    return;
   }
   plan.gathered_count = plan.term_count;
   for (const std::int32_t slot : plan.slots) {
-    plan.gathered_count += static_cast<std::int64_t>(session.slots().merged_terms(slot));
-    plan.bytes[Category::overlay] += AttachPlan::overlay_stride(session.slots().base(slot));
+    const TensorView& base = session.slots().source(slot);
+    plan.visit_terms_below(slot, [&plan](const kernels::LowRankTerm& term) {
+      ++plan.gathered_count;
+      plan.cost.add_merge_of(term.a, term.b);
+    });
+    plan.cost.bytes_read += base.bytes();
+    plan.cost.bytes_written += base.bytes();
+    if (plan.mode == AttachMode::merged) plan.bytes[Category::overlay] += AttachPlan::overlay_stride(base);
   }
   plan.bytes[Category::adapter] =
       size_of.template operator()<OverlayNode>(std::ssize(plan.slots)) +
       size_of.template operator()<kernels::LowRankTerm>(plan.term_count + plan.gathered_count);
-  return plan;
 }
 
 } // namespace tenon

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // The guard: while it lives, its adapters are attached; when it ends, or is released, each of its slots
-// computes again with what it had before, bit for bit, because the base was never written. Guards may nest
-// and end in any order. Making one does all the work and may throw, and then nothing has changed. Ending one
-// cannot fail, allocates nothing and costs a few instructions a slot.
+// computes again with what it had before, bit for bit: the base was never written, or, in place, is copied
+// from its source again. Guards may nest and end in any order. Making one does all the work and may throw,
+// and then nothing has changed. Ending one cannot fail, allocates nothing and costs a few instructions a
+// slot; in place, a copy of the weights.
 #pragma once
 
 #include <tenon/core/error.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/attach_plan.hpp>
+#include <tenon/session/attach_progress.hpp>
+#include <tenon/session/attachment.hpp>
 
-#include <algorithm>
-#include <cstddef>
 #include <cstdint>
-#include <new>
-#include <span>
+#include <string>
+#include <string_view>
 #include <utility>
-#include <vector>
 
 namespace tenon {
 
@@ -24,23 +24,21 @@ namespace tenon {
 class [[nodiscard]] Guard {
  public:
   /// Throws `budget_error` before anything is taken if the plan's bytes do not fit, `error{out_of_memory}`,
-  /// and `error{io}` if a file changed since it was mapped. Strong guarantee.
-  /// The plan is counted anew: guards may have come and gone since it was made.
-  explicit Guard(AttachPlan plan)
-      : plan_(plan_attach(*plan.session, plan.is_merged, std::move(plan.adapters), std::move(plan.weights))) {
+  /// `error{io}` if a file changed since it was mapped, `error{cancelled}` if `progress` asks for it; in
+  /// place `error{bad_argument}` for a model that maps its weights, `error{wrong_state}` if another session
+  /// uses it. Strong guarantee.
+  explicit Guard(AttachPlan plan, ProgressRef progress = {}) : plan_(std::move(plan)), claim_(plan_) {
     SessionState& session = *plan_.session;
-    const char* const operation = plan_.is_merged ? "attach (merged)" : "attach (side path)";
+    const std::string operation = concat("attach (", attach_mode_name(plan_.mode), ")");
+    if (plan_.generation != session.adapter_generation()) count_plan(plan_); // guards have come and gone
     check_files(plan_);
     session.overlays().require(plan_.bytes, operation);
-    nodes_ = Buffer(session.ledger(), Category::adapter, plan_.bytes[Category::adapter], operation);
-    if (plan_.is_merged) {
-      std::vector<std::size_t> next(plan_.adapters.size(), 0);
-      overlay_bytes_ = session.overlays().take(plan_.bytes[Category::overlay], operation);
-      make_overlays(next);
-    } else {
-      make_side_terms();
-    }
-    link(); // nothing from here on can fail
+    overlay_bytes_ = session.overlays().take(plan_.bytes[Category::overlay], operation);
+    attachment_ = Attachment(plan_, overlay_bytes_.data(), operation);
+    write(attachment_, plan_, progress);
+    attachment_.link(session.slots()); // nothing from here on can fail
+    session.guard_begins();
+    attached_ = true;
   }
   ~Guard() { release(); }
   Guard(const Guard&) = delete;
@@ -50,140 +48,128 @@ class [[nodiscard]] Guard {
   void release() noexcept {
     if (!attached_) return;
     attached_ = false;
-    SlotTable& slots = plan_.session->slots();
-    for (std::size_t i = 0; i < sides_.size(); ++i) slots.remove(side_slots_[i], sides_[i]);
-    for (OverlayNode& overlay : overlays_) slots.remove(overlay);
-    plan_.session->guard_ends();
-    nodes_ = Buffer();
-    plan_.session->overlays().give(std::move(overlay_bytes_));
+    SessionState& session = *plan_.session;
+    if (plan_.mode == AttachMode::in_place) session.check_sources();
+    attachment_.unlink(session.slots());
+    session.guard_ends();
+    attachment_ = {};
+    session.overlays().give(std::move(overlay_bytes_));
+    claim_.end();
   }
 
   /// From this merged attachment to another, in one pass over each weight from the pristine base: what
-  /// `release` and a new guard would give, in the same bytes. `next` is a plan of the same session in the
-  /// same mode; a changed scale is one too. Where both change the same slots no weight memory is taken; else
-  /// room for both is needed at once. Throws as the constructor does, and `error{bad_argument}` for a plan of
-  /// another session or mode, `error{wrong_state}` if this guard was released; what was attached is then
-  /// attached still.
-  void switch_to(AttachPlan next) {
+  /// `release` and a new guard would give, in the same bytes. `next` is a plan of
+  /// the same session in the same mode; a changed scale is one too. Where both change the same slots
+  /// no weight memory is taken; else room for both is needed at once. Throws as the constructor does, and
+  /// `error{bad_argument}` for a plan of another session or mode, `error{wrong_state}` if this guard was
+  /// released; what was attached is then attached still.
+  void switch_to(AttachPlan next, ProgressRef progress = {}) {
     if (!attached_) throw error(ErrorCode::wrong_state, "switch_to: this guard was released; attach anew");
-    if (next.session != plan_.session || !next.is_merged || !plan_.is_merged)
+    if (next.session != plan_.session || next.mode != plan_.mode || !plan_.writes_weights())
       throw error(ErrorCode::bad_argument,
                   "switch_to: expected a merged guard and a merged plan of the same session; use "
                   "session.plan<merged>(...)");
     SessionState& session = *plan_.session;
-    AttachPlan plan = plan_attach(session, true, std::move(next.adapters), std::move(next.weights));
-    leave_out_own_terms(plan);
-    check_files(plan);
-    const bool same_slots = plan.slots == plan_.slots;
-    BytesByCategory asked = plan.bytes;
-    if (same_slots) asked[Category::overlay] = 0;
+    next.replaced = attachment_.overlays();
+    count_plan(next);
+    check_files(next);
+    const bool keeps_bytes = next.slots == plan_.slots;
+    BytesByCategory asked = next.bytes;
+    if (keeps_bytes) asked[Category::overlay] = 0;
     session.overlays().require(asked, "switch (merged)");
-    Buffer nodes(session.ledger(), Category::adapter, plan.bytes[Category::adapter], "switch (merged)");
-    Buffer overlays;
-    if (!same_slots) overlays = session.overlays().take(plan.bytes[Category::overlay], "switch (merged)");
-    std::vector<std::size_t> position(plan.adapters.size(), 0);
-    // nothing from here on can fail
-    for (OverlayNode& overlay : overlays_) session.slots().remove(overlay);
-    nodes_ = std::move(nodes);
-    carved_ = 0;
-    if (!same_slots) {
+    Buffer bytes;
+    if (!keeps_bytes) bytes = session.overlays().take(asked[Category::overlay], "switch (merged)");
+    Attachment fresh(next, keeps_bytes ? overlay_bytes_.data() : bytes.data(), "switch (merged)");
+    write(fresh, next, progress);
+    fresh.link_instead_of(attachment_, session.slots()); // nothing from here on can fail
+    attachment_ = std::move(fresh);
+    if (!keeps_bytes) {
       session.overlays().give(std::move(overlay_bytes_));
-      overlay_bytes_ = std::move(overlays);
+      overlay_bytes_ = std::move(bytes);
     }
-    plan_ = std::move(plan);
-    make_overlays(position);
-    for (OverlayNode& overlay : overlays_) session.slots().add(overlay);
+    plan_ = std::move(next);
+    plan_.replaced = {};
     session.guard_switches();
   }
 
   [[nodiscard]] bool attached() const noexcept { return attached_; }
+  [[nodiscard]] AttachMode mode() const noexcept { return plan_.mode; }
+  /// What was counted before it was attached: bytes by category that it holds, operations, memory traffic.
+  /// After `attach<automatic>`, its `reason` says why this mode was taken.
+  [[nodiscard]] const AttachPlan& plan() const noexcept { return plan_; }
   /// Slots that it changes, while attached.
   [[nodiscard]] std::int64_t slot_count() const noexcept { return std::ssize(plan_.slots); }
   /// What it holds while attached.
   [[nodiscard]] const BytesByCategory& bytes() const noexcept { return plan_.bytes; }
 
  private:
+  /// An in-place guard's claim on the model's own weights.
+  class Claim {
+   public:
+    explicit Claim(const AttachPlan& plan) {
+      if (plan.mode != AttachMode::in_place) return;
+      plan.session->in_place_guard_begins();
+      session_ = plan.session;
+    }
+    ~Claim() { end(); }
+    Claim(const Claim&) = delete;
+    Claim& operator=(const Claim&) = delete;
+    void end() noexcept {
+      if (SessionState* const session = std::exchange(session_, nullptr)) session->in_place_guard_ends();
+    }
+
+   private:
+    SessionState* session_ = nullptr;
+  };
+
   static void check_files(const AttachPlan& plan) {
-    plan.session->model().checkpoint.check_unchanged();
+    plan.session->model().check_unchanged();
     for (const auto& adapter : plan.adapters) adapter->file.check_unchanged();
   }
 
-  template <class T>
-  [[nodiscard]] std::span<T> carve(std::int64_t count) noexcept {
-    T* const first = reinterpret_cast<T*>(nodes_.data() + carved_);
-    carved_ += count * static_cast<std::int64_t>(sizeof(T));
-    for (std::int64_t i = 0; i < count; ++i) ::new (static_cast<void*>(first + i)) T{};
-    return {first, static_cast<std::size_t>(count)};
-  }
-
-  [[nodiscard]] kernels::LowRankTerm term(std::size_t adapter, const SlotFactors& factors) const noexcept {
-    return {factors.a, factors.b, static_cast<float>(factors.scale * plan_.weights[adapter])};
-  }
-
-  /// A plan made while this guard is attached counts its terms among those that new overlays must hold as
-  /// well.
-  void leave_out_own_terms(AttachPlan& plan) const noexcept {
-    for (const OverlayNode& overlay : overlays_) {
-      if (!std::binary_search(plan.slots.begin(), plan.slots.end(), overlay.slot)) continue;
-      const std::int64_t own = std::ssize(overlay.terms);
-      plan.gathered_count -= own;
-      plan.bytes[Category::adapter] -= own * static_cast<std::int64_t>(sizeof(kernels::LowRankTerm));
+  /// Writes the overlays' bytes. If it is stopped, all bytes that were there before are there again.
+  static void write(Attachment& attachment, const AttachPlan& plan, ProgressRef progress) {
+    SessionState& session = *plan.session;
+    AttachProgress now{.bytes_total = plan.cost.bytes_written};
+    std::string name;
+    for (OverlayNode& overlay : attachment.overlays()) {
+      try {
+        if (progress) name = slot_path(session.program(), overlay.slot);
+        now.slot = name;
+        session.write(overlay, session.slots().top(overlay.slot), plan.replaced_at(overlay.slot),
+                      [&](std::int64_t bytes) {
+                        now.bytes_done += bytes;
+                        if (progress && !progress(now))
+                          throw error(ErrorCode::cancelled,
+                                      concat("attach: cancelled at ", name, ", after ",
+                                             bytes_text(now.bytes_done), " of ", bytes_text(now.bytes_total)),
+                                      {.layer = name});
+                      });
+      } catch (...) {
+        take_back(attachment, overlay, plan);
+        throw;
+      }
     }
   }
 
-  void make_side_terms() {
-    sides_ = carve<SideTerm>(plan_.term_count);
-    side_slots_.reserve(sides_.size());
-    for (std::size_t a = 0; a < plan_.adapters.size(); ++a)
-      for (const SlotFactors& factors : plan_.adapters[a]->factors) {
-        sides_[side_slots_.size()].term = term(a, factors);
-        side_slots_.push_back(factors.slot);
-      }
-  }
-
-  /// Terms slot by slot, within a slot in the order of the adapters; then one pass over each weight. `next`
-  /// has a zero for each adapter, whose factors are in ascending order of slots.
-  void make_overlays(std::vector<std::size_t>& next) noexcept {
-    overlays_ = carve<OverlayNode>(std::ssize(plan_.slots));
-    const std::span<kernels::LowRankTerm> terms = carve<kernels::LowRankTerm>(plan_.term_count);
-    std::span<kernels::LowRankTerm> gathered = carve<kernels::LowRankTerm>(plan_.gathered_count);
-    std::size_t made = 0;
-    std::int64_t offset = 0;
-    const SlotTable& slots = plan_.session->slots();
-    for (std::size_t i = 0; i < plan_.slots.size(); ++i) {
-      const std::size_t first = made;
-      for (std::size_t a = 0; a < plan_.adapters.size(); ++a) {
-        const std::vector<SlotFactors>& factors = plan_.adapters[a]->factors;
-        if (next[a] < factors.size() && factors[next[a]].slot == plan_.slots[i])
-          terms[made++] = term(a, factors[next[a]++]);
-      }
-      OverlayNode& overlay = overlays_[i];
-      overlay.slot = plan_.slots[i];
-      overlay.data = overlay_bytes_.data() + offset;
-      overlay.terms = terms.subspan(first, made - first);
-      const std::size_t room = overlay.terms.size() + slots.merged_terms(overlay.slot);
-      overlay.gathered = gathered.first(room);
-      gathered = gathered.subspan(room);
-      offset += AttachPlan::overlay_stride(slots.base(overlay.slot));
-      slots.write_overlay(overlay, plan_.session->workspace().scratch());
+  /// Of the overlays up to `last`, those that lie where others lay.
+  static void take_back(Attachment& attachment, const OverlayNode& last, const AttachPlan& plan) noexcept {
+    SlotTable& slots = plan.session->slots();
+    for (OverlayNode& overlay : attachment.overlays()) {
+      OverlayNode* const old = plan.replaced_at(overlay.slot);
+      if (overlay.is_in_place)
+        slots.leave_weight(overlay.slot);
+      else if (old != nullptr && old->data == overlay.data)
+        slots.mark_stale(*old);
+      if (&overlay == &last) break;
     }
-  }
-
-  void link() noexcept {
-    SlotTable& slots = plan_.session->slots();
-    for (std::size_t i = 0; i < sides_.size(); ++i) slots.add(side_slots_[i], sides_[i]);
-    for (OverlayNode& overlay : overlays_) slots.add(overlay);
-    plan_.session->guard_begins();
-    attached_ = true;
+    plan.session->refresh();
   }
 
   AttachPlan plan_;
-  Buffer nodes_{};
+  Claim claim_;
   Buffer overlay_bytes_{};
-  std::int64_t carved_ = 0;
-  std::span<SideTerm> sides_{};
-  std::vector<std::int32_t> side_slots_{};
-  std::span<OverlayNode> overlays_{};
+  Attachment attachment_{};
   bool attached_ = false;
 };
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Model<Net>: a checkpoint opened as a net. open<Net>(path) maps the file and checks every name, shape and
-// dtype that the net asks for, reporting all faults together. Weights are views of the mapping; they are
-// never written. Threads: immutable, may be shared; a copy of a Model is another handle to the same mapping.
+// dtype that the net asks for, reporting all faults together. Weights are views of the mapping, which are
+// never written; or, if the model is to own them, of a copy, which one session at a time may merge into.
+// Threads: may be shared; a copy of a Model is another handle to the same data.
 #pragma once
 
 #include <tenon/core/nearest.hpp>
@@ -9,6 +10,8 @@
 #include <tenon/graph/tables.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/session/config.hpp>
+#include <tenon/session/model_use.hpp>
+#include <tenon/session/own_weights.hpp>
 #include <tenon/weights/checkpoint.hpp>
 
 #include <memory>
@@ -21,6 +24,11 @@ namespace tenon {
 struct OpenOptions {
   std::string prefix{};     ///< stands before each of the net's names in the checkpoint, as "bert."
   Ledger* ledger = nullptr; ///< where the bytes are entered; the process's if null
+  /// Copies the weights into memory of the model's own, as `attach<in_place>` needs it.
+  bool own_weights = false;
+  /// For own weights: another file with the same weights, from which they are restored; the opened one if
+  /// empty.
+  std::string restore_from{};
 };
 
 /// What a model holds, below its type.
@@ -30,15 +38,27 @@ struct ModelData {
   Checkpoint checkpoint;
   std::vector<TensorView> weights{};            ///< by the program's numbering, loops expanded
   std::vector<std::string_view> unused_names{}; ///< tensors of the checkpoint that the net does not name
+  Buffer own{};                                 ///< what the weights are views of, if not of the mapping
+  std::optional<Checkpoint> other_source{};     ///< `OpenOptions::restore_from`
+  std::vector<TensorView> sources{};            ///< pristine: the weights, or what they were copied from
+  mutable ModelUse use{};
+
+  [[nodiscard]] bool owns_weights() const noexcept { return own.bytes() > 0; }
+  /// Throws `error{io}` if a file was written since it was opened.
+  void check_unchanged() const {
+    checkpoint.check_unchanged();
+    if (other_source) other_source->check_unchanged();
+  }
 };
 
-/// Finds the program's weights in the checkpoint. Throws one `load_error` that lists every weight which is
-/// missing, has another shape, or an element type that `wanted` (or computing at all) does not allow.
+/// Finds the program's weights in the checkpoint, and the names there that it does not use. Throws one
+/// `load_error` that lists every weight which is missing, has another shape, or an element type that `wanted`
+/// (or computing at all) does not allow.
 inline void bind_weights(const Program& program, std::string_view prefix, WeightsDType wanted,
-                         ModelData& model) {
-  const Checkpoint& checkpoint = model.checkpoint;
+                         const Checkpoint& checkpoint, std::vector<TensorView>& weights,
+                         std::vector<std::string_view>& unused_names) {
   std::vector<bool> used(checkpoint.tensors().size(), false);
-  model.weights.resize(static_cast<std::size_t>(program.weight_count));
+  weights.resize(static_cast<std::size_t>(program.weight_count));
   std::string faults;
   std::int64_t fault_count = 0;
   std::optional<ErrorCode> first;
@@ -67,7 +87,7 @@ inline void bind_weights(const Program& program, std::string_view prefix, Weight
         fault(ErrorCode::wrong_dtype, name,
               concat("expected ", wanted.any ? "F32, F16 or BF16" : dtype_name(wanted.dtype), ", got ",
                      dtype_name(dtype)));
-      model.weights[static_cast<std::size_t>(entry.base + copy)] = tensor->view;
+      weights[static_cast<std::size_t>(entry.base + copy)] = tensor->view;
     }
   }
   if (first)
@@ -76,7 +96,7 @@ inline void bind_weights(const Program& program, std::string_view prefix, Weight
                             " weights do not fit the net", faults, fault_count > 20 ? "\n  ..." : ""),
                      {.file = checkpoint.path()});
   for (std::size_t i = 0; i < used.size(); ++i)
-    if (!used[i]) model.unused_names.push_back(checkpoint.tensors()[i].name);
+    if (!used[i]) unused_names.push_back(checkpoint.tensors()[i].name);
 }
 
 [[nodiscard]] inline std::shared_ptr<const ModelData> open_model(const Program& program,
@@ -96,9 +116,23 @@ inline void bind_weights(const Program& program, std::string_view prefix, Weight
     ledger = own.get();
   }
   if (ledger == nullptr) ledger = &process_ledger();
-  auto model = std::make_shared<ModelData>(
-      ModelData{std::move(own), ledger, Checkpoint::open(path, *ledger, Category::base_mapped)});
-  bind_weights(program, options.prefix, config.weights, *model);
+  if (!options.own_weights && !options.restore_from.empty())
+    throw error(ErrorCode::bad_argument,
+                "open: restore_from is where own weights are restored from; set own_weights too");
+  auto model = std::make_shared<ModelData>(std::move(own), ledger,
+                                           Checkpoint::open(path, *ledger, Category::base_mapped));
+  bind_weights(program, options.prefix, config.weights, model->checkpoint, model->weights,
+               model->unused_names);
+  model->sources = model->weights;
+  if (options.own_weights) {
+    model->own = own_weights(model->weights, *ledger);
+    if (!options.restore_from.empty()) {
+      std::vector<std::string_view> unused;
+      model->other_source = Checkpoint::open(options.restore_from, *ledger, Category::base_mapped);
+      bind_weights(program, options.prefix, config.weights, *model->other_source, model->sources, unused);
+      check_copies(model->weights, model->sources, options.restore_from);
+    }
+  }
   return model;
 }
 
@@ -112,7 +146,8 @@ class Model : ConfigMandates<C> {
   explicit Model(std::shared_ptr<const ModelData> data) noexcept : data_(std::move(data)) {}
 
   [[nodiscard]] Ledger& ledger() const noexcept { return *data_->ledger; }
-  /// Weights by the net's numbering (see `weights<Net>`), loops expanded; views of the mapping.
+  /// Weights by the net's numbering (see `weights<Net>`), loops expanded; views of the mapping, or of the
+  /// model's own memory.
   [[nodiscard]] std::span<const TensorView> weights() const noexcept { return data_->weights; }
   /// Tensors of the checkpoint that the net does not use.
   [[nodiscard]] std::span<const std::string_view> unused_names() const noexcept {
@@ -126,7 +161,8 @@ class Model : ConfigMandates<C> {
 };
 
 /// Maps `path` (a .safetensors file, an index of shards, or a folder with either) as a model of type `Net`.
-/// Throws `load_error`, naming every weight that does not fit; nothing is held then.
+/// Throws `load_error`, naming every weight that does not fit; for own weights `budget_error` and
+/// `error{out_of_memory}`; nothing is held then.
 template <class Net, Config C = Config{}>
 [[nodiscard]] Model<Net, C> open(const std::string& path, const OpenOptions& options = {}) {
   return Model<Net, C>(open_model(program_of<Net>(), path, C, options));

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <tenon/adapters/adapter.hpp>
+#include <tenon/session/choose_mode.hpp>
 #include <tenon/session/guard.hpp>
 #include <tenon/weights/tensor.hpp>
 
@@ -47,6 +48,12 @@ class Session {
   /// Makes room for forward passes of these dimensions, so that they allocate nothing. Strong guarantee.
   void reserve(const Dims& dims) { state_.workspace().reserve(dims); }
 
+  /// From now on this many threads share the work of forward passes and attaches; 1 at first. Results are the
+  /// same bits with any number. Each has scratch of its own. Strong guarantee; throws `error{bad_argument}`,
+  /// `error{out_of_memory}`, `budget_error`.
+  void use_threads(int threads) { state_.workspace().use_threads(threads); }
+  [[nodiscard]] int threads() const noexcept { return state_.workspace().threads(); }
+
   // --- forward -----------------------------------------------------------------------------------
   /// The net's outputs as tensors of the caller's own: one Tensor, or an array where the net has several
   /// outputs. Throws `shape_error` for inputs that do not fit, `budget_error` if larger dimensions do not fit
@@ -77,40 +84,39 @@ class Session {
   static constexpr std::size_t output_count = output_count_of<Net>();
 
   // --- adapters ----------------------------------------------------------------------------------
-  /// Attaches adapters of this net until the guard ends, by `Mode` (`side_path` or `merged`). `adapters` may
-  /// be followed by a number, a scale for all of them; scales may be negative or fractional. Throws as
-  /// `Guard` does; strong guarantee.
-  template <class Mode = side_path, class... Adapters>
-  [[nodiscard]] Guard attach(const Adapters&... adapters) {
-    return Guard(plan<Mode>(adapters...));
+  /// Attaches adapters of this net until the guard ends, by `Mode` (`side_path`, `merged`, `in_place` or
+  /// `automatic`). After the adapters, in any order: a number, a scale for all of them (scales may be
+  /// negative or fractional); `on_progress(f)`, to watch and to cancel; for `automatic`, an `Expect`. Throws
+  /// as `Guard` does; strong guarantee.
+  template <class Mode = side_path, class... Arguments>
+  [[nodiscard]] Guard attach(const Arguments&... arguments) {
+    ProgressRef progress;
+    (find_progress(arguments, progress), ...);
+    return Guard(plan<Mode>(arguments...), progress);
   }
 
-  /// What `attach` with these arguments would do and hold; changes nothing.
-  template <class Mode = side_path, class... Adapters>
-  [[nodiscard]] AttachPlan plan(const Adapters&... adapters) {
-    std::vector<std::shared_ptr<const AdapterData>> data;
-    std::vector<double> weights;
+  /// What `attach` with these arguments would do, hold and cost; changes nothing.
+  template <class Mode = side_path, class... Arguments>
+  [[nodiscard]] AttachPlan plan(const Arguments&... arguments) {
+    AttachPlan plan{.session = &state_};
+    Expect expect;
     double scale = 1;
-    const auto take = [&]<class Argument>(const Argument& argument) {
-      if constexpr (std::is_arithmetic_v<Argument>) {
-        scale = static_cast<double>(argument);
-      } else {
-        (void)sizeof(AttachMandates<Net, Argument, AdapterIsOfNet<Net, Argument>::value>);
-        if constexpr (AdapterIsOfNet<Net, Argument>::value) {
-          data.push_back(argument.data());
-          weights.push_back(argument.weight());
-        }
-      }
-    };
-    (take(adapters), ...);
-    for (double& weight : weights) weight *= scale;
-    return plan_attach(state_, Mode::is_merged, std::move(data), std::move(weights));
+    (take(arguments, plan, scale, expect), ...);
+    for (double& weight : plan.weights) weight *= scale;
+    if constexpr (!std::is_same_v<Mode, automatic>) plan.mode = Mode::mode;
+    count_plan(plan);
+    if constexpr (std::is_same_v<Mode, automatic>) return choose_mode(std::move(plan), expect);
+    return plan;
   }
 
   /// Keeps up to `bytes` of the overlays that end for the next merged attach, whose pages are then there
   /// already. They stay in the ledger; by default nothing is kept.
   void keep_overlays(std::int64_t bytes) noexcept { state_.overlays().keep_at_most(bytes); }
   [[nodiscard]] std::int64_t kept_overlay_bytes() const noexcept { return state_.overlays().kept_bytes(); }
+  /// While an overlay stands in for a mapped weight, lets the process do without that weight's pages: a
+  /// merged net is then as resident as the base alone. Other sessions over the model read them from the file
+  /// again. Off by default.
+  void drop_covered_pages(bool drops = true) noexcept { state_.drop_covered_pages(drops); }
   /// Gives kept overlays back to the system.
   void trim() noexcept { state_.overlays().trim(); }
 
@@ -129,6 +135,29 @@ class Session {
   }
 
  private:
+  template <class Argument>
+  static void find_progress(const Argument&, ProgressRef&) noexcept {}
+  template <class F>
+  static void find_progress(const OnProgress<F>& callback, ProgressRef& progress) noexcept {
+    progress = ProgressRef(callback);
+  }
+
+  /// One argument of `attach`.
+  template <class Argument>
+  static void take(const Argument& argument, AttachPlan& plan, double& scale, Expect& expect) {
+    if constexpr (std::is_arithmetic_v<Argument>) {
+      scale = static_cast<double>(argument);
+    } else if constexpr (std::is_same_v<Argument, Expect>) {
+      expect = argument;
+    } else if constexpr (!IsProgress<Argument>::value) {
+      (void)sizeof(AttachMandates<Net, Argument, AdapterIsOfNet<Net, Argument>::value>);
+      if constexpr (AdapterIsOfNet<Net, Argument>::value) {
+        plan.adapters.push_back(argument.data());
+        plan.weights.push_back(argument.weight());
+      }
+    }
+  }
+
   [[nodiscard]] Tensor owned(std::size_t i) {
     const TensorView view = state_.output(i);
     const auto* values = reinterpret_cast<const float*>(view.data);

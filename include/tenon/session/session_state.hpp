@@ -6,6 +6,7 @@
 
 #include <tenon/core/fatal.hpp>
 #include <tenon/session/model.hpp>
+#include <tenon/session/overlay_pass.hpp>
 #include <tenon/session/overlay_pool.hpp>
 #include <tenon/session/slot_table.hpp>
 #include <tenon/session/workspace.hpp>
@@ -17,9 +18,10 @@ namespace tenon {
 class SessionState {
  public:
   SessionState(const Program& program, std::shared_ptr<const ModelData> model, const Dims& dims)
-      : program_(program), model_(std::move(model)), slots_(program, model_->weights),
-        overlays_(*model_->ledger), workspace_(program, model_->weights, *model_->ledger) {
-    model_->checkpoint.check_unchanged();
+      : program_(program), model_(std::move(model)), seat_(model_->use),
+        slots_(program, model_->weights, model_->sources), overlays_(*model_->ledger),
+        workspace_(program, model_->weights, *model_->ledger) {
+    model_->check_unchanged();
     workspace_.reserve(dims);
   }
   ~SessionState() {
@@ -42,6 +44,50 @@ class SessionState {
   /// Counts every attach and release; what was computed under another value may be stale.
   [[nodiscard]] std::uint64_t adapter_generation() const noexcept { return generation_; }
   [[nodiscard]] std::int64_t guards() const noexcept { return guards_; }
+  /// Writes an overlay's bytes; see `write_overlay`.
+  template <class AfterBand>
+  void write(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped, AfterBand after_band) {
+    write_overlay(slots_, node, below, skipped, workspace_.workers(), drops_covered_pages_, after_band);
+  }
+  /// Makes the topmost overlays again that lost a term below them.
+  void refresh() noexcept {
+    slots_.refresh([this](OverlayNode& node, const OverlayNode* below) {
+      write(node, below, nullptr, [](std::int64_t) {});
+    });
+  }
+  /// Whether the mapped pages of a weight are let go once an overlay stands in for it.
+  void drop_covered_pages(bool drops) noexcept { drops_covered_pages_ = drops; }
+
+  /// One more guard merges into the model's own weights. Throws `error{bad_argument}` if it has none, and
+  /// `error{wrong_state}` if other sessions use it.
+  void in_place_guard_begins() {
+    if (!model_->owns_weights())
+      throw error(ErrorCode::bad_argument,
+                  "attach (in place): this model maps its weights, which are never written; "
+                  "open it with {.own_weights = true}, or attach<merged>");
+    if (in_place_guards_ == 0 && !model_->use.claim())
+      throw error(ErrorCode::wrong_state,
+                  "attach (in place): other sessions compute with this model's weights; end them first, or "
+                  "attach<merged>");
+    ++in_place_guards_;
+  }
+  [[nodiscard]] bool can_merge_in_place() const noexcept {
+    return model_->owns_weights() && (in_place_guards_ > 0 || model_->use.has_one_session());
+  }
+  void in_place_guard_ends() noexcept {
+    if (--in_place_guards_ == 0) model_->use.unclaim();
+  }
+  /// Before weights are restored: their source must be what they were copied from. If it is not, the model's
+  /// weights are lost, and every later forward pass says so.
+  void check_sources() noexcept {
+    try {
+      model_->check_unchanged();
+    } catch (...) {
+      model_->use.lose_weights();
+      slots_.forget_sources();
+    }
+  }
+
   void guard_begins() noexcept {
     ++guards_;
     ++generation_;
@@ -61,7 +107,8 @@ class SessionState {
     for (std::size_t i = 0; i < inputs.size(); ++i)
       wires[index(program_.inputs[i])].data =
           const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
-    slots_.refresh(workspace_.scratch());
+    model_->use.check_weights();
+    refresh();
     run_steps(wires);
   }
 
@@ -172,14 +219,17 @@ class SessionState {
                                             : &slots_.active(program_.slots[index(step.slot)].base +
                                                              static_cast<std::int32_t>(here)),
               .params = step.params,
-              .scratch = workspace_.scratch()});
+              .workers = workspace_.workers()});
   }
 
   const Program& program_;
   std::shared_ptr<const ModelData> model_;
+  ModelSeat seat_;
   SlotTable slots_;
   OverlayPool overlays_;
   Workspace workspace_;
+  bool drops_covered_pages_ = false;
+  std::int64_t in_place_guards_ = 0;
   std::uint64_t generation_ = 0;
   std::int64_t guards_ = 0;
 };

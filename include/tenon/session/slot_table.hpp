@@ -1,49 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is attached, slot by slot. Side terms and overlays are list nodes that live in their guard's memory,
 // so taking one out needs no allocation, cannot fail and costs the same for every matrix. A slot computes
-// with the topmost overlay, or with the base's bytes; nothing here writes to a base weight. When an overlay
-// under others goes (guards may end in any order), those above were made with its terms: they are marked and
-// made again from the base before the next forward pass.
+// with the topmost overlay, or with the model's weight. An overlay in place lies in the model's own bytes and
+// is an overlay like the others; when the last of a slot goes, those bytes are copied from their source
+// again. When an overlay under others goes (guards may end in any order), those above were made with its
+// terms: they are marked, and made again from the source before the next forward pass.
 #pragma once
 
 #include <tenon/graph/program.hpp>
-#include <tenon/kernels/merge.hpp>
+#include <tenon/graph/step.hpp>
 
+#include <algorithm>
+#include <cstring>
+#include <span>
 #include <vector>
 
 namespace tenon {
 
-/// base + the terms of all merged guards up to this one, out of place.
+/// The source's weight + the terms of all merged guards up to this one.
 struct OverlayNode {
   std::int32_t slot = 0;
+  bool is_in_place = false; ///< its data are the model's own bytes of the weight
+  bool is_stale = false;
   std::byte* data = nullptr;
   std::span<const kernels::LowRankTerm> terms{}; ///< of this guard
   std::span<kernels::LowRankTerm> gathered{};    ///< room for those of the overlays below as well
   OverlayNode* below = nullptr;
   OverlayNode* above = nullptr;
-  bool stale = false;
 };
 
 class SlotTable {
  public:
-  /// `weights` by the program's numbering, loops expanded.
-  SlotTable(const Program& program, std::span<const TensorView> weights)
+  /// `weights` and their `sources` by the program's numbering, loops expanded; the same views where the model
+  /// maps its weights.
+  SlotTable(const Program& program, std::span<const TensorView> weights, std::span<const TensorView> sources)
       : slots_(static_cast<std::size_t>(program.slot_count)) {
     for (const SlotEntry& entry : program.slots) {
       const WeightEntry& weight = program.weights[static_cast<std::size_t>(entry.weight)];
       for (std::int32_t copy = 0; copy < entry.copies; ++copy) {
         State& slot = at(entry.base + copy);
-        slot.base = slot.active.weight = weights[static_cast<std::size_t>(weight.base + copy)];
+        slot.weight = slot.active.weight = weights[static_cast<std::size_t>(weight.base + copy)];
+        slot.source = sources[static_cast<std::size_t>(weight.base + copy)];
       }
     }
   }
 
-  [[nodiscard]] const ActiveSlot& active(std::int32_t slot) const noexcept {
-    return slots_[static_cast<std::size_t>(slot)].active;
-  }
-  [[nodiscard]] const TensorView& base(std::int32_t slot) const noexcept {
-    return slots_[static_cast<std::size_t>(slot)].base;
-  }
+  [[nodiscard]] const ActiveSlot& active(std::int32_t slot) const noexcept { return at(slot).active; }
+  /// The model's weight: where a slot without overlays computes, and where one in place lies.
+  [[nodiscard]] const TensorView& weight(std::int32_t slot) const noexcept { return at(slot).weight; }
+  /// The pristine bytes of the weight, which nobody writes.
+  [[nodiscard]] const TensorView& source(std::int32_t slot) const noexcept { return at(slot).source; }
+  [[nodiscard]] const OverlayNode* top(std::int32_t slot) const noexcept { return at(slot).top; }
 
   void add(std::int32_t slot, SideTerm& term) noexcept {
     ActiveSlot& active = at(slot).active;
@@ -58,20 +65,23 @@ class SlotTable {
     (term.next != nullptr ? term.next->previous : active.last) = term.previous;
   }
 
-  /// How many terms the overlays of a slot hold.
-  [[nodiscard]] std::size_t merged_terms(std::int32_t slot) const noexcept {
+  /// All terms that `node` is made of, over the overlays from `below` down but for `skipped`: in the order of
+  /// attachment, its own last.
+  [[nodiscard]] static std::span<const kernels::LowRankTerm>
+  gather(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped) noexcept {
     std::size_t count = 0;
-    for (const OverlayNode* node = slots_[static_cast<std::size_t>(slot)].top; node != nullptr;
-         node = node->below)
-      count += node->terms.size();
-    return count;
+    for (const OverlayNode* n = below; n != nullptr; n = n->below)
+      if (n != skipped) count += n->terms.size();
+    std::size_t end = count;
+    for (const OverlayNode* n = below; n != nullptr; n = n->below) {
+      if (n == skipped) continue;
+      end -= n->terms.size();
+      std::copy(n->terms.begin(), n->terms.end(), node.gathered.begin() + static_cast<std::ptrdiff_t>(end));
+    }
+    for (const kernels::LowRankTerm& term : node.terms) node.gathered[count++] = term;
+    return node.gathered.first(count);
   }
 
-  /// Writes base + all merged terms of the slot + those of `node`, which is not attached yet, to the node's
-  /// data.
-  void write_overlay(OverlayNode& node, kernels::Scratch scratch) const noexcept {
-    merge_into(node, slots_[static_cast<std::size_t>(node.slot)].top, scratch);
-  }
   void add(OverlayNode& node) noexcept {
     State& slot = at(node.slot);
     node.below = slot.top;
@@ -81,21 +91,46 @@ class SlotTable {
     select(slot);
   }
   void remove(OverlayNode& node) noexcept {
-    State& slot = at(node.slot);
-    for (OverlayNode* over = node.above; over != nullptr; over = over->above) over->stale = true;
-    (node.above != nullptr ? node.above->below : slot.top) = node.below;
-    if (node.below != nullptr) node.below->above = node.above;
-    select(slot);
+    unlink(node);
+    if (node.is_in_place) leave_weight(node.slot);
+    select(at(node.slot));
+  }
+  /// `old` goes and `fresh`, whose bytes may lie in the same place, comes on top.
+  void replace(OverlayNode& old, OverlayNode& fresh) noexcept {
+    unlink(old);
+    add(fresh);
+  }
+  /// An overlay in place no longer counts on the weight's bytes: the next one in place will be made again
+  /// there, or else they are copied from the source.
+  void leave_weight(std::int32_t index) noexcept {
+    const State& slot = at(index);
+    for (OverlayNode* next = slot.top; next != nullptr; next = next->below)
+      if (next->is_in_place) {
+        mark_stale(*next);
+        return;
+      }
+    if (!has_sources_) return;
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): a model that owns its weights lent them to one session
+    std::memcpy(const_cast<std::byte*>(slot.weight.data), slot.source.data,
+                static_cast<std::size_t>(slot.weight.bytes()));
+  }
+  /// Their bytes are no longer what they were: nothing is restored from them.
+  void forget_sources() noexcept { has_sources_ = false; }
+  /// Its bytes are no longer what its terms say.
+  void mark_stale(OverlayNode& node) noexcept {
+    node.is_stale = true;
+    if (at(node.slot).top == &node) any_stale_ = true;
   }
 
-  /// Makes the topmost overlays again that lost a term below them. No allocation; cost only where there are
-  /// some.
-  void refresh(kernels::Scratch scratch) noexcept {
+  /// `write(node, below)` for the topmost overlays that must be made again. No allocation; cost only where
+  /// there are some.
+  template <class Write>
+  void refresh(Write write) noexcept {
     if (!any_stale_) return;
     for (State& slot : slots_) {
-      if (slot.top == nullptr || !slot.top->stale) continue;
-      merge_into(*slot.top, slot.top->below, scratch);
-      slot.top->stale = false;
+      if (slot.top == nullptr || !slot.top->is_stale) continue;
+      write(*slot.top, static_cast<const OverlayNode*>(slot.top->below));
+      slot.top->is_stale = false;
     }
     any_stale_ = false;
   }
@@ -103,35 +138,31 @@ class SlotTable {
  private:
   struct State {
     ActiveSlot active{};
-    TensorView base{};
+    TensorView weight{};
+    TensorView source{};
     OverlayNode* top = nullptr;
   };
 
   [[nodiscard]] State& at(std::int32_t slot) noexcept { return slots_[static_cast<std::size_t>(slot)]; }
-
-  void select(State& slot) noexcept {
-    slot.active.weight = slot.base;
-    if (slot.top == nullptr) return;
-    slot.active.weight = TensorView(slot.top->data, slot.base.dtype, slot.base.shape());
-    any_stale_ = any_stale_ || slot.top->stale;
+  [[nodiscard]] const State& at(std::int32_t slot) const noexcept {
+    return slots_[static_cast<std::size_t>(slot)];
   }
 
-  /// Terms in the order of attachment, the node's own last.
-  void merge_into(OverlayNode& node, const OverlayNode* below, kernels::Scratch scratch) const noexcept {
-    std::size_t count = 0;
-    for (const OverlayNode* n = below; n != nullptr; n = n->below) count += n->terms.size();
-    std::size_t end = count;
-    for (const OverlayNode* n = below; n != nullptr; n = n->below) {
-      end -= n->terms.size();
-      for (std::size_t i = 0; i < n->terms.size(); ++i) node.gathered[end + i] = n->terms[i];
-    }
-    for (const kernels::LowRankTerm& term : node.terms) node.gathered[count++] = term;
-    kernels::merge_low_rank(weight_matrix(slots_[static_cast<std::size_t>(node.slot)].base),
-                            node.gathered.first(count), node.data, scratch);
+  void unlink(OverlayNode& node) noexcept {
+    for (OverlayNode* over = node.above; over != nullptr; over = over->above) over->is_stale = true;
+    (node.above != nullptr ? node.above->below : at(node.slot).top) = node.below;
+    if (node.below != nullptr) node.below->above = node.above;
+  }
+  void select(State& slot) noexcept {
+    slot.active.weight = slot.weight;
+    if (slot.top == nullptr) return;
+    slot.active.weight = TensorView(slot.top->data, slot.source.dtype, slot.source.shape());
+    any_stale_ = any_stale_ || slot.top->is_stale;
   }
 
   std::vector<State> slots_;
   bool any_stale_ = false;
+  bool has_sources_ = true;
 };
 
 } // namespace tenon

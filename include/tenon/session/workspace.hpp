@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// A session's buffers: the activations, laid out by the plan that the net's type fixes, and the kernels'
-// scratch. Within what is reserved a forward pass of any dimensions is planned again without allocating.
+// A session's buffers and threads: the activations, laid out by the plan that the net's type fixes, and the
+// kernels' scratch, once for each thread. Within what is reserved a forward pass of any dimensions is planned
+// again without allocating.
 #pragma once
 
 #include <tenon/graph/plan.hpp>
 #include <tenon/kernels/merge.hpp>
+#include <tenon/kernels/workers.hpp>
 #include <tenon/memory/buffer.hpp>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -24,17 +27,28 @@ class Workspace {
   void reserve(const Dims& dims) {
     const std::int64_t activations = plan_buffers(program_, dims, offsets_, alive_);
     planned_.reset();
-    const std::int64_t scratch = scratch_for(dims);
+    const std::int64_t scratch = std::max(scratch_for(dims), scratch_each_);
     BytesByCategory more;
     if (activations > memory_.bytes()) more[Category::workspace] = activations;
-    if (scratch > scratch_.bytes()) more[Category::scratch] = scratch;
+    if (scratch > scratch_each_) more[Category::scratch] = scratch * threads();
     if (more.total() == 0) return;
     ledger_.require(more, "reserve a workspace");
     Buffer memory(ledger_, Category::workspace, more[Category::workspace], "reserve a workspace");
     Buffer tiles(ledger_, Category::scratch, more[Category::scratch], "reserve scratch");
     if (more[Category::workspace] > 0) memory_ = std::move(memory);
     if (more[Category::scratch] > 0) scratch_ = std::move(tiles);
+    scratch_each_ = scratch;
   }
+
+  /// From now on `threads` threads share the work, with a scratch each. Strong guarantee. Throws as
+  /// `ThreadTeam` and `reserve` do.
+  void use_threads(int threads) {
+    if (threads == this->threads()) return;
+    auto team = threads == 1 ? nullptr : std::make_unique<ThreadTeam>(threads);
+    scratch_ = Buffer(ledger_, Category::scratch, scratch_each_ * threads, "scratch for other threads");
+    team_ = std::move(team);
+  }
+  [[nodiscard]] int threads() const noexcept { return team_ == nullptr ? 1 : team_->threads(); }
 
   /// Lays the wires out for `dims`, growing first if what is reserved is too small.
   void plan(const Dims& dims) {
@@ -49,8 +63,10 @@ class Workspace {
   }
 
   [[nodiscard]] std::span<WireView> wires() noexcept { return wires_; }
-  [[nodiscard]] kernels::Scratch scratch() noexcept {
-    return kernels::Scratch({scratch_.data(), static_cast<std::size_t>(scratch_.bytes())});
+  [[nodiscard]] kernels::Workers workers() noexcept {
+    const auto each = static_cast<std::size_t>(scratch_each_);
+    const std::span<std::byte> all(scratch_.data(), static_cast<std::size_t>(scratch_.bytes()));
+    return {kernels::Scratch(all.first(each)), team_.get(), all.subspan(each), scratch_each_};
   }
   /// Whether `address` lies in the activations: what a forward pass writes over.
   [[nodiscard]] bool holds(const std::byte* address) const noexcept {
@@ -66,7 +82,7 @@ class Workspace {
   }
 
  private:
-  /// The largest need of any step, or of a merge.
+  /// The largest need of any step, or of a merge, for each thread; a whole number of cache lines.
   [[nodiscard]] std::int64_t scratch_for(const Dims& dims) const {
     std::int64_t most = kernels::merge_scratch_bytes;
     for (const Step& step : program_.steps) {
@@ -84,7 +100,7 @@ class Workspace {
         most = std::max(most, step.scratch(context));
       }
     }
-    return most;
+    return kernels::scratch_bytes<std::byte>(most);
   }
 
   const Program& program_;
@@ -96,6 +112,8 @@ class Workspace {
   std::optional<Dims> planned_{};
   Buffer memory_{};
   Buffer scratch_{};
+  std::int64_t scratch_each_ = 0;      ///< bytes for each thread
+  std::unique_ptr<ThreadTeam> team_{}; ///< null: the calling thread alone
 };
 
 } // namespace tenon

@@ -89,6 +89,12 @@ inline void close_file(SystemFile file) noexcept { CloseHandle(file); }
 }
 
 inline void unmap_pages(FilePages pages) noexcept { UnmapViewOfFile(pages.data); }
+
+/// Lets the process do without the whole pages among these; whoever reads them gets them from the file again.
+inline void drop_pages(FilePages pages) noexcept {
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): pages that are not locked leave the working set
+  VirtualUnlock(const_cast<std::byte*>(pages.data), pages.bytes);
+}
 #else
 using SystemFile = int;
 inline constexpr SystemFile no_system_file = -1;
@@ -128,6 +134,16 @@ inline void close_file(SystemFile file) noexcept { ::close(file); }
 inline void unmap_pages(FilePages pages) noexcept {
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): munmap takes the pages as mmap gave them
   ::munmap(const_cast<std::byte*>(pages.data), pages.bytes);
+}
+
+/// Lets the process do without the whole pages among these; whoever reads them gets them from the file again.
+/// Precondition: they are mapped from a file and never written.
+inline void drop_pages(FilePages pages) noexcept {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(pages.data) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(pages.data) + pages.bytes) / page * page;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr,cppcoreguidelines-pro-type-reinterpret-cast): an address rounded to a page
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 #endif
 

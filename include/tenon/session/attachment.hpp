@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a guard puts into the slots: list nodes and terms in one block of memory, made from a plan, linked
+// together and unlinked together. Making one may throw and changes no slot; linking and unlinking cannot
+// fail.
+#pragma once
+
+#include <tenon/memory/buffer.hpp>
+#include <tenon/session/attach_plan.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace tenon {
+
+/// Movable; addresses of nodes stay.
+class Attachment {
+ public:
+  Attachment() = default;
+
+  /// Nodes for a counted plan; overlays lie one after the other from `overlay_bytes` on, or in the model's
+  /// weights. Throws as Buffer does.
+  Attachment(const AttachPlan& plan, std::byte* overlay_bytes, std::string_view operation)
+      : nodes_(plan.session->ledger(), Category::adapter, plan.bytes[Category::adapter], operation) {
+    if (plan.writes_weights())
+      make_overlays(plan, overlay_bytes);
+    else
+      make_side_terms(plan);
+  }
+
+  [[nodiscard]] std::span<OverlayNode> overlays() noexcept { return overlays_; }
+  [[nodiscard]] std::span<const OverlayNode> overlays() const noexcept { return overlays_; }
+
+  void link(SlotTable& slots) noexcept {
+    for (std::size_t i = 0; i < sides_.size(); ++i) slots.add(side_slots_[i], sides_[i]);
+    for (OverlayNode& overlay : overlays_) slots.add(overlay);
+  }
+  /// Links these overlays and unlinks those of `before`, whose bytes they may have taken over.
+  void link_instead_of(Attachment& before, SlotTable& slots) noexcept {
+    std::size_t next = 0;
+    for (OverlayNode& old : before.overlays_) {
+      while (next < overlays_.size() && overlays_[next].slot < old.slot) slots.add(overlays_[next++]);
+      if (next < overlays_.size() && overlays_[next].slot == old.slot)
+        slots.replace(old, overlays_[next++]);
+      else
+        slots.remove(old);
+    }
+    while (next < overlays_.size()) slots.add(overlays_[next++]);
+  }
+  void unlink(SlotTable& slots) noexcept {
+    for (std::size_t i = 0; i < sides_.size(); ++i) slots.remove(side_slots_[i], sides_[i]);
+    for (OverlayNode& overlay : overlays_) slots.remove(overlay);
+  }
+
+ private:
+  template <class T>
+  [[nodiscard]] std::span<T> carve(std::int64_t count) noexcept {
+    T* const first = reinterpret_cast<T*>(nodes_.data() + carved_);
+    carved_ += count * static_cast<std::int64_t>(sizeof(T));
+    for (std::int64_t i = 0; i < count; ++i) ::new (static_cast<void*>(first + i)) T{};
+    return {first, static_cast<std::size_t>(count)};
+  }
+
+  [[nodiscard]] static kernels::LowRankTerm term(const AttachPlan& plan, std::size_t adapter,
+                                                 const SlotFactors& factors) noexcept {
+    return {factors.a, factors.b, static_cast<float>(factors.scale * plan.weights[adapter])};
+  }
+
+  void make_side_terms(const AttachPlan& plan) {
+    sides_ = carve<SideTerm>(plan.term_count);
+    side_slots_.reserve(sides_.size());
+    for (std::size_t a = 0; a < plan.adapters.size(); ++a)
+      for (const SlotFactors& factors : plan.adapters[a]->factors) {
+        sides_[side_slots_.size()].term = term(plan, a, factors);
+        side_slots_.push_back(factors.slot);
+      }
+  }
+
+  /// Terms slot by slot, within a slot in the order of the adapters, whose factors are in ascending order of
+  /// slots.
+  void make_overlays(const AttachPlan& plan, std::byte* bytes) {
+    std::vector<std::size_t> next(plan.adapters.size(), 0);
+    overlays_ = carve<OverlayNode>(std::ssize(plan.slots));
+    const std::span<kernels::LowRankTerm> terms = carve<kernels::LowRankTerm>(plan.term_count);
+    std::span<kernels::LowRankTerm> gathered = carve<kernels::LowRankTerm>(plan.gathered_count);
+    std::size_t made = 0;
+    const SlotTable& slots = plan.session->slots();
+    for (std::size_t i = 0; i < plan.slots.size(); ++i) {
+      const std::size_t first = made;
+      for (std::size_t a = 0; a < plan.adapters.size(); ++a) {
+        const std::vector<SlotFactors>& factors = plan.adapters[a]->factors;
+        if (next[a] < factors.size() && factors[next[a]].slot == plan.slots[i])
+          terms[made++] = term(plan, a, factors[next[a]++]);
+      }
+      OverlayNode& overlay = overlays_[i];
+      overlay.slot = plan.slots[i];
+      overlay.is_in_place = plan.mode == AttachMode::in_place;
+      // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): a model that owns its weights lent them to this session
+      overlay.data = overlay.is_in_place ? const_cast<std::byte*>(slots.weight(overlay.slot).data) : bytes;
+      overlay.terms = terms.subspan(first, made - first);
+      std::size_t room = overlay.terms.size();
+      plan.visit_terms_below(overlay.slot, [&room](const kernels::LowRankTerm&) { ++room; });
+      overlay.gathered = gathered.first(room);
+      gathered = gathered.subspan(room);
+      if (!overlay.is_in_place) bytes += AttachPlan::overlay_stride(slots.source(overlay.slot));
+    }
+  }
+
+  Buffer nodes_{};
+  std::int64_t carved_ = 0;
+  std::span<SideTerm> sides_{};
+  std::vector<std::int32_t> side_slots_{};
+  std::span<OverlayNode> overlays_{};
+};
+
+} // namespace tenon
