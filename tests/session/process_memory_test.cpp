@@ -76,3 +76,36 @@ TEST_CASE("Kept overlays stay with the process until they are trimmed") {
   session.trim();
   CHECK(start.anonymous() < 1 * MiB);
 }
+
+TEST_CASE("With covered pages dropped a merged net is as resident as the base alone") {
+  if (!read_process_memory() || under_sanitizer) return;
+  const Fixture<Wide> f;
+  Session session(f.model, {.tokens = 1});
+  const Tensor x = ramp({1, 1024});
+  const Since start;
+  const Tensor base = session(x); // reads the whole base
+  const std::int64_t alone = start.file_mapped() + start.anonymous();
+  CHECK(within_two_percent(alone, 64 * MiB));
+  const auto resident_merged = [&] {
+    const Guard guard = session.attach<merged>(f.tone);
+    static_cast<void>(session.run(x));
+    return start.file_mapped() + start.anonymous();
+  };
+  CHECK(within_two_percent(resident_merged(), 128 * MiB));
+  session.drop_covered_pages();
+  CHECK(within_two_percent(resident_merged(), 64 * MiB));
+  CHECK(session(x) == base);
+}
+
+TEST_CASE("A model that owns its weights holds them once, and merges in place without more") {
+  if (!read_process_memory() || under_sanitizer) return;
+  const Fixture<Wide> f;
+  const Since start;
+  const auto model =
+      open<Wide>(f.folder.file("model.safetensors"), {.ledger = &f.ledger, .own_weights = true});
+  CHECK(within_two_percent(start.anonymous() + start.file_mapped(), 64 * MiB));
+  Session session(model, {.tokens = 1});
+  const std::int64_t before = start.anonymous();
+  const Guard guard = session.attach<in_place>(f.tone, f.other);
+  CHECK(start.anonymous() - before < 1 * MiB);
+}
