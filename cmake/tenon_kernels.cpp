@@ -4,6 +4,7 @@
 #define TENON_SEPARATE_KERNELS
 #endif
 #define TENON_KERNELS_SOURCE
+#include <tenon/kernels/merge_kernels.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
 
 namespace tenon::kernels {

@@ -36,7 +36,7 @@ void write_overlay(const SlotTable& slots, OverlayNode& node, const OverlayNode*
                     const std::int64_t row = i + first;
                     kernels::merge_low_rank(base.block(row, 0, count, base.cols), terms,
                                             node.data + row * row_bytes, scratch, kernels::vector_kernels(),
-                                            row);
+                                            {.first_row = row});
                   });
     if (drops_source_pages)
       drop_pages({.data = base.at(i, 0), .bytes = static_cast<std::size_t>(rows * row_bytes)});

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The merge's own inner loop for each instruction set, beside those of vector_kernels.hpp and chosen with them.
+// It has a header of its own since it costs a translation unit that merges half a second to compile, and
+// others nothing; TENON_SEPARATE_KERNELS leaves it to cmake/tenon_kernels.cpp as well.
+#pragma once
+
+#include <tenon/kernels/instruction_set.hpp>
+#include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/vector_kernels.hpp>
+#include <tenon/weights/dtype.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+#if !defined(TENON_SEPARATE_KERNELS)
+#define TENON_KERNELS_LINKAGE inline constexpr
+#elif defined(TENON_KERNELS_SOURCE)
+#define TENON_KERNELS_LINKAGE extern const
+#endif
+#if defined(TENON_KERNELS_LINKAGE)
+#include <tenon/kernels/merge_code.hpp>
+#endif
+
+namespace tenon::kernels {
+
+/// One instruction set's merging loop.
+struct MergeKernels {
+  /// out [rows, cols], of the base's type and with `out_stride` bytes from row to row, = base + left
+  /// [rows, depth] panels [depth, cols]: each sum over the depth in order, from zero, then added to the
+  /// weight and rounded once. Reads no column of the base and writes none of `out` past the last.
+  void (*merge_rows)(WeightMatrix base, ConstMatrix left, const float* panels, std::byte* out,
+                     std::int64_t out_stride) noexcept;
+};
+
+#if defined(TENON_KERNELS_LINKAGE)
+TENON_KERNELS_LINKAGE MergeKernels portable_merge = {portable::merge_rows};
+#if defined(__x86_64__)
+TENON_KERNELS_LINKAGE MergeKernels avx2_merge = {avx2::merge_rows};
+TENON_KERNELS_LINKAGE MergeKernels avx512_merge = {avx512::merge_rows};
+#endif
+#undef TENON_KERNELS_LINKAGE
+#else
+extern const MergeKernels portable_merge;
+#if defined(__x86_64__)
+extern const MergeKernels avx2_merge;
+extern const MergeKernels avx512_merge;
+#endif
+#endif
+
+/// The loop for `set`. Precondition: the processor has it.
+[[nodiscard]] constexpr const MergeKernels& merge_kernels(InstructionSet set) noexcept {
+#if defined(__x86_64__)
+  if (set == InstructionSet::avx512) return avx512_merge;
+  if (set == InstructionSet::avx2) return avx2_merge;
+#endif
+  static_cast<void>(set);
+  return portable_merge;
+}
+
+} // namespace tenon::kernels
