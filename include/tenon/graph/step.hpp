@@ -7,6 +7,7 @@
 #include <tenon/graph/slot.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/product_backend.hpp>
 #include <tenon/kernels/workers.hpp>
 #include <tenon/weights/tensor_view.hpp>
 
@@ -87,7 +88,8 @@ struct StepContext {
   std::span<const TensorView> weights{};
   const ActiveSlot* slot = nullptr; ///< null for a step without a slot
   StepParams params{};
-  kernels::Workers workers{}; ///< the session's threads, and scratch for each
+  const kernels::ProductBackend* products = nullptr; ///< null: Tenon's own
+  kernels::Workers workers{};                        ///< the session's threads, and scratch for each
 };
 
 /// Computes the output. May throw `tenon::error` for values only a call can know (an id out of range).

@@ -6,7 +6,9 @@
 
 #include <tenon/kernels/gemm.hpp>
 #include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/product_backend.hpp>
 #include <tenon/kernels/scratch.hpp>
+#include <tenon/kernels/workers.hpp>
 #include <tenon/weights/convert.hpp>
 
 #include <algorithm>
@@ -31,12 +33,15 @@ inline void fill_rows(WeightVector values, Matrix y) noexcept {
   for (std::int64_t i = 1; i < y.rows; ++i) std::copy_n(y.row(0), y.cols, y.row(i));
 }
 
-/// y [rows, out] = x [rows, in] w [out, in]^T + bias [out]. Precondition: y overlaps nothing else.
-inline void linear(ConstMatrix x, WeightMatrix w, WeightVector bias, Matrix y, Workers workers) {
+/// y [rows, out] = x [rows, in] w [out, in]^T + bias [out], by `backend` if there is one that takes it.
+/// Precondition: y overlaps nothing else.
+inline void linear(ConstMatrix x, WeightMatrix w, WeightVector bias, Matrix y, Workers workers,
+                   const ProductBackend* backend = nullptr) {
   assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows &&
          "linear: shapes [n,in] [out,in] [n,out]");
   assert((bias.empty() || bias.size == w.rows) && "linear: the bias has one element per output");
   fill_rows(bias, y);
+  if (backend != nullptr && backend->add_product(x, w, y, workers.threads())) return;
   multiply_nt(x, w, 1.0f, y, workers);
 }
 

@@ -12,6 +12,7 @@
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/merge_kernels.hpp>
+#include <tenon/kernels/merge_loss.hpp>
 #include <tenon/kernels/panels.hpp>
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
@@ -101,6 +102,7 @@ inline void merge_in_parts(const VectorKernels& kernels, WeightMatrix base,
 
 /// Which rows of a weight a call merges.
 struct MergePart {
+  MergeLoss* loss = nullptr;
   std::int64_t first_row = 0;
 };
 

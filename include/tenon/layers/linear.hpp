@@ -36,10 +36,10 @@ void linear_step(const StepContext& context) {
   const kernels::Matrix y = context.output.matrix();
   const kernels::WeightVector bias = weight_vector(context.weights[1]);
   if constexpr (HasSlot) {
-    kernels::linear(x, weight_matrix(context.slot->weight), bias, y, context.workers);
+    kernels::linear(x, weight_matrix(context.slot->weight), bias, y, context.workers, context.products);
     add_side_terms(*context.slot, x, y, context.workers);
   } else {
-    kernels::linear(x, weight_matrix(context.weights[0]), bias, y, context.workers);
+    kernels::linear(x, weight_matrix(context.weights[0]), bias, y, context.workers, context.products);
   }
 }
 

@@ -33,6 +33,11 @@ struct in_place {
 /// One of the others, by the rule of `choose_mode`.
 struct automatic {};
 
+/// An argument of `attach`: a merge then measures, in the same pass, what rounding to the weights' type costs
+/// it; see `Guard::loss`.
+struct MeasureLoss {};
+inline constexpr MeasureLoss measure_loss{};
+
 /// What `attach<automatic>` is told.
 struct Expect {
   /// Rows (tokens, over all sequences of all batches) that will go through the net while the guard lives.

@@ -37,11 +37,12 @@ struct AttachPlan {
   std::string reason{}; ///< why `automatic` took this mode; else empty
   std::vector<std::shared_ptr<const AdapterData>> adapters{};
   std::vector<double> weights{}; ///< of each adapter: attach scale times the handle's own weight
-  bool measures_loss = false;
+  bool measures_loss = false;    ///< what rounding costs a merge; see MeasureLoss
 
   std::vector<std::int32_t> slots{}; ///< changed, ascending, each once
   std::int64_t term_count = 0;       ///< (adapter, slot) pairs
   std::int64_t gathered_count = 0;   ///< terms that overlays are made of, those of guards below included
+  std::int64_t loss_blocks = 0;      ///< of the largest weight, if the loss is measured
   BytesByCategory bytes{};           ///< that the guard will hold
   AttachCost cost{};
   std::uint64_t generation = 0;      ///< of the session when it was counted
@@ -74,7 +75,7 @@ inline void count_plan(AttachPlan& plan) {
   SessionState& session = *plan.session;
   const bool is_side_path = plan.mode == AttachMode::side_path;
   plan.slots.clear();
-  plan.term_count = plan.gathered_count = 0;
+  plan.term_count = plan.gathered_count = plan.loss_blocks = 0;
   plan.bytes = {};
   plan.cost = {};
   plan.generation = session.adapter_generation();
@@ -109,7 +110,14 @@ inline void count_plan(AttachPlan& plan) {
     plan.cost.bytes_written += base.bytes();
     if (plan.mode == AttachMode::merged) plan.bytes[Category::overlay] += AttachPlan::overlay_stride(base);
   }
-  plan.bytes[Category::adapter] =
+  if (plan.measures_loss) {
+    for (const std::int32_t slot : plan.slots)
+      plan.loss_blocks =
+          std::max(plan.loss_blocks, LossRoom::blocks_of(session.slots().source(slot).extent(0)));
+    plan.bytes[Category::adapter] +=
+        size_of.template operator()<kernels::MergeLoss>(std::ssize(plan.slots) + plan.loss_blocks);
+  }
+  plan.bytes[Category::adapter] +=
       size_of.template operator()<OverlayNode>(std::ssize(plan.slots)) +
       size_of.template operator()<kernels::LowRankTerm>(plan.term_count + plan.gathered_count);
 }

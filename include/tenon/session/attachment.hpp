@@ -33,7 +33,11 @@ class Attachment {
   }
 
   [[nodiscard]] std::span<OverlayNode> overlays() noexcept { return overlays_; }
-  [[nodiscard]] std::span<const OverlayNode> overlays() const noexcept { return overlays_; }
+  /// What each overlay lost, in their order; empty where it is not measured.
+  [[nodiscard]] std::span<const kernels::MergeLoss> losses() const noexcept { return losses_; }
+  [[nodiscard]] LossRoom loss_room(std::size_t overlay) noexcept {
+    return losses_.empty() ? LossRoom{} : LossRoom{&losses_[overlay], loss_blocks_};
+  }
 
   void link(SlotTable& slots) noexcept {
     for (std::size_t i = 0; i < sides_.size(); ++i) slots.add(side_slots_[i], sides_[i]);
@@ -87,6 +91,10 @@ class Attachment {
     overlays_ = carve<OverlayNode>(std::ssize(plan.slots));
     const std::span<kernels::LowRankTerm> terms = carve<kernels::LowRankTerm>(plan.term_count);
     std::span<kernels::LowRankTerm> gathered = carve<kernels::LowRankTerm>(plan.gathered_count);
+    if (plan.measures_loss) {
+      losses_ = carve<kernels::MergeLoss>(std::ssize(plan.slots));
+      loss_blocks_ = carve<kernels::MergeLoss>(plan.loss_blocks);
+    }
     std::size_t made = 0;
     const SlotTable& slots = plan.session->slots();
     for (std::size_t i = 0; i < plan.slots.size(); ++i) {
@@ -115,6 +123,8 @@ class Attachment {
   std::span<SideTerm> sides_{};
   std::vector<std::int32_t> side_slots_{};
   std::span<OverlayNode> overlays_{};
+  std::span<kernels::MergeLoss> losses_{};
+  std::span<kernels::MergeLoss> loss_blocks_{};
 };
 
 } // namespace tenon

@@ -99,6 +99,20 @@ class [[nodiscard]] Guard {
   [[nodiscard]] const AttachPlan& plan() const noexcept { return plan_; }
   /// Slots that it changes, while attached.
   [[nodiscard]] std::int64_t slot_count() const noexcept { return std::ssize(plan_.slots); }
+  /// What rounding cost the merge, of all its slots or of one: measured with `measure_loss`, else zeros. It
+  /// is the loss of all terms that the slot's overlay holds, those of guards below included, when it was
+  /// written.
+  [[nodiscard]] kernels::MergeLoss loss() const noexcept {
+    kernels::MergeLoss sum;
+    for (const kernels::MergeLoss& lost : attachment_.losses()) sum += lost;
+    return sum;
+  }
+  [[nodiscard]] kernels::MergeLoss loss(std::int32_t slot) const noexcept {
+    const auto losses = attachment_.losses();
+    for (std::size_t i = 0; i < losses.size(); ++i)
+      if (plan_.slots[i] == slot) return losses[i];
+    return {};
+  }
   /// What it holds while attached.
   [[nodiscard]] const BytesByCategory& bytes() const noexcept { return plan_.bytes; }
 
@@ -132,12 +146,13 @@ class [[nodiscard]] Guard {
     SessionState& session = *plan.session;
     AttachProgress now{.bytes_total = plan.cost.bytes_written};
     std::string name;
-    for (OverlayNode& overlay : attachment.overlays()) {
+    for (std::size_t i = 0; i < attachment.overlays().size(); ++i) {
+      OverlayNode& overlay = attachment.overlays()[i];
       try {
         if (progress) name = slot_path(session.program(), overlay.slot);
         now.slot = name;
         session.write(overlay, session.slots().top(overlay.slot), plan.replaced_at(overlay.slot),
-                      [&](std::int64_t bytes) {
+                      attachment.loss_room(i), [&](std::int64_t bytes) {
                         now.bytes_done += bytes;
                         if (progress && !progress(now))
                           throw error(ErrorCode::cancelled,

@@ -54,6 +54,10 @@ class Session {
   void use_threads(int threads) { state_.workspace().use_threads(threads); }
   [[nodiscard]] int threads() const noexcept { return state_.workspace().threads(); }
 
+  /// From now on another library computes the products with base weights, where it takes them; null is
+  /// Tenon's own kernels. See <tenon/interop/onednn.hpp>. `products` must outlive the session.
+  void use_products(const kernels::ProductBackend* products) noexcept { state_.use_products(products); }
+
   // --- forward -----------------------------------------------------------------------------------
   /// The net's outputs as tensors of the caller's own: one Tensor, or an array where the net has several
   /// outputs. Throws `shape_error` for inputs that do not fit, `budget_error` if larger dimensions do not fit
@@ -86,8 +90,8 @@ class Session {
   // --- adapters ----------------------------------------------------------------------------------
   /// Attaches adapters of this net until the guard ends, by `Mode` (`side_path`, `merged`, `in_place` or
   /// `automatic`). After the adapters, in any order: a number, a scale for all of them (scales may be
-  /// negative or fractional); `on_progress(f)`, to watch and to cancel; for `automatic`, an `Expect`. Throws
-  /// as `Guard` does; strong guarantee.
+  /// negative or fractional); `on_progress(f)`, to watch and to cancel; `measure_loss`; for `automatic`, an
+  /// `Expect`. Throws as `Guard` does; strong guarantee.
   template <class Mode = side_path, class... Arguments>
   [[nodiscard]] Guard attach(const Arguments&... arguments) {
     ProgressRef progress;
@@ -149,6 +153,8 @@ class Session {
       scale = static_cast<double>(argument);
     } else if constexpr (std::is_same_v<Argument, Expect>) {
       expect = argument;
+    } else if constexpr (std::is_same_v<Argument, MeasureLoss>) {
+      plan.measures_loss = true;
     } else if constexpr (!IsProgress<Argument>::value) {
       (void)sizeof(AttachMandates<Net, Argument, AdapterIsOfNet<Net, Argument>::value>);
       if constexpr (AdapterIsOfNet<Net, Argument>::value) {

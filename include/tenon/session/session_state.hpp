@@ -46,15 +46,18 @@ class SessionState {
   [[nodiscard]] std::int64_t guards() const noexcept { return guards_; }
   /// Writes an overlay's bytes; see `write_overlay`.
   template <class AfterBand>
-  void write(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped, AfterBand after_band) {
-    write_overlay(slots_, node, below, skipped, workspace_.workers(), drops_covered_pages_, after_band);
+  void write(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped, LossRoom loss,
+             AfterBand after_band) {
+    write_overlay(slots_, node, below, skipped, workspace_.workers(), drops_covered_pages_, loss, after_band);
   }
   /// Makes the topmost overlays again that lost a term below them.
   void refresh() noexcept {
     slots_.refresh([this](OverlayNode& node, const OverlayNode* below) {
-      write(node, below, nullptr, [](std::int64_t) {});
+      write(node, below, nullptr, {}, [](std::int64_t) {});
     });
   }
+  /// Another library's products, or null for Tenon's own.
+  void use_products(const kernels::ProductBackend* products) noexcept { products_ = products; }
   /// Whether the mapped pages of a weight are let go once an overlay stands in for it.
   void drop_covered_pages(bool drops) noexcept { drops_covered_pages_ = drops; }
 
@@ -219,6 +222,7 @@ class SessionState {
                                             : &slots_.active(program_.slots[index(step.slot)].base +
                                                              static_cast<std::int32_t>(here)),
               .params = step.params,
+              .products = products_,
               .workers = workspace_.workers()});
   }
 
@@ -228,6 +232,7 @@ class SessionState {
   SlotTable slots_;
   OverlayPool overlays_;
   Workspace workspace_;
+  const kernels::ProductBackend* products_ = nullptr;
   bool drops_covered_pages_ = false;
   std::int64_t in_place_guards_ = 0;
   std::uint64_t generation_ = 0;
