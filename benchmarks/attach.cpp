@@ -3,8 +3,9 @@
 // guard; attaching with many adapters loaded; ten thousand cycles. Each row times its reference in turn with it.
 //   BM_merge/<dtype>/<out>x<in>/r<rank>/<set>   vs_copy: time / time to copy W (out of place, buffers touched before)
 //   BM_merge5/...                               five adapters in one pass: vs_one
-//   BM_side/<dtype>/<rows>/r<rank>              overhead: product with an adapter / product alone, less 1; overhead5:
-//                                               with five; noise: with none; share: the side path alone / the product
+//   BM_side/<dtype>/<rows>/r<rank>              overhead: product with an adapter / product alone, less 1;
+//                                               overhead5: with five; noise: with none; share: side path
+//                                               alone / product alone
 //   BM_base/<dtype>/<rows>/<set>                vs_read (one row): time / time to read W; vs_eigen: f32 of Eigen
 //   BM_detach/<mode>/<width>                    ns_per_slot, overlays being kept
 //   BM_attach/merged/<width>/<fresh or kept>    attach and release, f32, rank 16: vs_copy, of the weights' bytes
@@ -24,8 +25,6 @@
 
 #include <Eigen/Core>
 
-#include <time.h>
-
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -36,6 +35,7 @@ using namespace tenon;
 using namespace tenon::kernels;
 using bench::in_turn;
 using bench::seconds;
+using bench::thread_seconds;
 
 constexpr std::int64_t n = 5120; // the width of Wan 2.1 14B
 
@@ -142,21 +142,9 @@ void base(benchmark::State& state, DType type, std::int64_t rows, InstructionSet
   state.counters["GBps"] = static_cast<double>(w.bytes.size()) / times[0] * 1e-9;
 }
 
-/// By this thread's own clock, so that what other programs take of the processor is no part of it.
-template <class F>
-double thread_seconds(F f) {
-  const auto now = [] {
-    timespec time{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-  };
-  const double start = now();
-  f();
-  return now() - start;
-}
-
-/// The product alone, twice, with one adapter beside it and with five: each round in another order, and each compared
-/// with the product alone in its own round, since a shared machine slows down and recovers within seconds.
+/// The product alone, twice, with one adapter beside it and with five: each round in another order, and each
+/// compared with the product alone in its own round, since a shared machine slows down and recovers within
+/// seconds.
 void side(benchmark::State& state, DType type, std::int64_t rows, std::int64_t rank) {
   const Weight w(type, n, n);
   const Term factors(type, rank);
@@ -335,7 +323,7 @@ void register_all() {
         add("BM_base/" + name_of(type) + "/" + text(rows) + path, base, type, rows, set);
     }
   }
-  const auto rounds = [](std::int64_t rows) { return rows == 1 ? 1001 : rows == 64 ? 101 : 31; };
+  const auto rounds = [](std::int64_t rows) { return rows == 1 ? 1001 : rows == 64 ? 201 : 41; };
   for (const DType type : {DType::f32, DType::bf16})
     for (const std::int64_t rows : {1, 64, 512}) // as many rounds as make the noise small beside 0.01
       add("BM_side/" + name_of(type) + "/" + text(rows) + "/r32", side, type, rows, std::int64_t{32})

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attaching an adapter of 359 MB to Wan 2.1 14B: rank 32, bf16, random values, a PEFT folder of 960 tensors for the 480
-// linears of 40 blocks. The base is a bf16 checkpoint of 32 GB, all its names and shapes in the header, whose data is a
-// hole of the file system but for the blocks that a row computes with: those hold random values. Files are in the
-// page cache before anything is timed.
-//   BM_attach_wan/side           ms: attach; ms_load: load_adapter; vs_read: (load + attach) / reading the adapter's
-//                                file once; anon_bytes: what the process grew by in load and attach, from a trimmed
-//                                heap, the most of all rounds; anon_held: the same once the heap has given back what
-//                                it has free; guard_bytes: in the ledger, beside the mapping; faults: page faults
-//   BM_attach_wan/merged/fresh   the adapter's modules of TENON_WAN_BLOCKS blocks (1 to 12; 8 if not set, 6.5 GB of base
-//                                and as much of overlays): vs_copy: attach / copying the same weights to touched
-//                                pages; vs_fresh_copy: to fresh ones; GBps read and written; peak_over_plan: the
-//                                ledger's peak in the attach less the plan's bytes; anon_over_plan: the process's
-//                                growth less the plan's bytes; ms_cold: the first attach, not among those timed
+// Attaching an adapter of 359 MB to Wan 2.1 14B: rank 32, bf16, random values, a PEFT folder of 960 tensors
+// for the 480 linears of 40 blocks. The base is a bf16 checkpoint of 32 GB, with all names and shapes in its
+// header; its data is a hole of the file system but for the blocks that a row computes with, which hold
+// random values. Files are in the page cache before anything is timed. Linux and glibc.
+//   BM_attach_wan/side           ms: attach; ms_load: load_adapter; vs_read: (load + attach) / reading the
+//                                adapter's file once; anon_bytes: what the process grew by in load and
+//                                attach, from a trimmed heap, the most of all rounds; anon_held: the same
+//                                once the heap has given back what it has free; guard_bytes: in the ledger,
+//                                beside the mapping; faults: page faults
+//   BM_attach_wan/merged/fresh   the adapter's modules of TENON_WAN_BLOCKS blocks (1 to 12; 8 if not set: 6.5
+//                                GB of base and as much of overlays): vs_copy: attach / copying the same
+//                                weights to touched pages; vs_fresh_copy: to fresh ones (thread's own time);
+//                                GBps read and written; peak_over_plan: the ledger's peak in the attach less
+//                                the plan's bytes; anon_over_plan: the process's growth less the plan's
+//                                bytes; ms_cold: the first attach, not among those timed
 //   BM_attach_wan/merged/kept    the same into overlays that an earlier guard left (keep_overlays)
-//   BM_attach_wan/first_forward  4 blocks, 4 rows, side path. Time: load + attach + first pass; ms_second: the next
-//                                pass; ms_base: a pass without an adapter
+//   BM_attach_wan/first_forward  4 blocks, 4 rows, side path. Time: load + attach + first pass; ms_second:
+//                                the next pass; ms_base: a pass without an adapter
 #include <tenon/memory/process_memory.hpp>
 #include <tenon/tenon.hpp>
 #include <tenon/weights/convert.hpp>
@@ -47,6 +49,7 @@ namespace {
 using namespace tenon;
 using bench::median;
 using bench::seconds;
+using bench::thread_seconds;
 using bench::Wan;
 
 constexpr std::int64_t rank = 32;
@@ -263,16 +266,16 @@ void merged_attach(benchmark::State& state, Files* files, std::int64_t filled, s
     const std::int64_t bytes_before = anonymous() - kept;
     {
       const PeakScope peak(session.ledger());
-      times.push_back(seconds(attach));
+      const double wall = seconds([&] { times.push_back(thread_seconds(attach)); });
+      state.SetIterationTime(wall);
       peak_over_plan.push_back(kept + peak.peak_above_start() - plan.total());
     }
-    state.SetIterationTime(times.back());
     anon_over_plan.push_back(anonymous() - bytes_before - plan.total());
     if (guard->slot_count() != 12 * blocks) return state.SkipWithError("expected 12 slots a block");
     release.push_back(seconds([&] { guard.reset(); }));
-    copy.push_back(seconds([&] { copy_weights(session, adapter, touched); }));
+    copy.push_back(thread_seconds([&] { copy_weights(session, adapter, touched); }));
     if (!keeps)
-      copy_fresh.push_back(seconds([&] {
+      copy_fresh.push_back(thread_seconds([&] {
         Buffer fresh(other, Category::overlay, overlay_bytes, "copy");
         copy_weights(session, adapter, fresh);
       }));

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The blocks of the Wan 2.1 14B image-to-video transformer as a net, with the tensor names of its diffusers checkpoint:
-// every linear that adapters are trained for, at its true shape, wired as in the model. It is not the whole model:
-// embeddings, time modulation, the RMSNorm of queries and keys, rotary positions and the output head are left out, and
-// the text and the image have as many tokens as the video. So its bytes and its time are the model's, its pictures not.
+// The blocks of the Wan 2.1 14B image-to-video transformer as a net, with the tensor names of its diffusers
+// checkpoint: every linear that adapters are trained for, at its true shape, wired as in the model. It is not
+// the whole model: embeddings, time modulation, the RMSNorm of queries and keys, rotary positions and the
+// output head are left out, and text and image have as many tokens as the video. So the adapter's modules and
+// the bytes of these weights are the model's; its pictures are not.
 #pragma once
 
 #include <tenon/tenon.hpp>

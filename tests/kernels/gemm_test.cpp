@@ -91,9 +91,10 @@ struct RandomProduct {
                   ", a ", text(a_place), ", b ", text(b_place), ", c ", text(c_place));
   }
 
-  /// A product of two floats is rounded once or, where it is fused, not at all; a sum of k terms rounds each of them at
-  /// most k - 1 times, in whatever order and however cut into blocks (adding to zero is exact); alpha and the addition
-  /// to c round once more each. That is k + 2; two more are for the terms of second order.
+  /// A product of two floats is rounded once or, where it is fused, not at all; a sum of k terms rounds each
+  /// of them at most k - 1 times, in whatever order and however cut into blocks (adding to zero is exact);
+  /// alpha and the addition to c round once more each. That is k + 2; two more are for the terms of second
+  /// order.
   void check() const {
     const FloatMatrix a(s.m, s.k, seed, a_place);
     const StoredMatrix b(is_transposed ? s.n : s.k, is_transposed ? s.k : s.n, type, seed + 1, b_place);

@@ -43,7 +43,7 @@ void add_to(const FloatMatrix& x, std::span<const LowRankTerm> terms, FloatMatri
   CHECK((room.guard_untouched() && y.padding_untouched()));
 }
 
-/// One shape of a sweep: x [rows, in], y [rows, out] and up to 20 terms, each of its own rank, dtype and place.
+/// One shape of a sweep: x [rows, in], y [rows, out], up to 20 terms, each of its own rank, dtype and place.
 struct RandomSide {
   explicit RandomSide(std::uint64_t number) {
     RandomCase random(number);
@@ -86,9 +86,9 @@ struct RandomSide {
     }
   }
 
-  /// How often a value may be rounded on its way into y: `in` times in x A^T (products and sums; adding to zero is
-  /// exact), once with the scale, in sums over as many ranks as are taken together, and once for each time that such a
-  /// sum is added to y; four more are for the terms of second order.
+  /// How often a value may be rounded on its way into y: `in` times in x A^T (products and sums; adding to
+  /// zero is exact), once with the scale, in sums over as many ranks as are taken together, and once for each
+  /// time that such a sum is added to y; four more are for the terms of second order.
   [[nodiscard]] double roundings() const {
     std::int64_t additions = 0;
     for (const LowRankTerm& term : list) additions += (term.a.rows + low_rank_depth - 1) / low_rank_depth;
@@ -127,8 +127,8 @@ TEST_CASE(
   }
 }
 
-// x W'^T with the stored W' = W + s B A differs from the exact result by one rounding of each weight to its dtype, and by
-// the float roundings of the merge, of the product and of the side path.
+// x W'^T with the stored W' = W + s B A differs from the exact result by one rounding of each weight to its
+// dtype, and by the float roundings of the merge, of the product and of the side path.
 TEST_CASE("Side path and merged weight agree within one rounding of the weight for random shapes") {
   for (std::uint64_t number = 1000; number < 1100; ++number) {
     const RandomSide side(number);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What sweeps over random shapes share: sizes at the edges of tiles more often than between them, places at any address
-// with any padding, and exact products of decoded doubles, quick enough for hundreds of shapes. A case is a function of
-// its number alone, which a failing check prints.
+// What sweeps over random shapes share: sizes at the edges of tiles more often than between them, places at
+// any address with any padding, and exact products of decoded doubles, quick enough for hundreds of shapes. A
+// case is a function of its number alone, which a failing check prints.
 #pragma once
 
 #include <tenon/core/text.hpp>
