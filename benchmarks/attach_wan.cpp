@@ -4,10 +4,10 @@
 // header; its data is a hole of the file system but for the blocks that a row computes with, which hold
 // random values. Files are in the page cache before anything is timed. Linux and glibc.
 //   BM_attach_wan/side           ms: attach; ms_load: load_adapter; vs_read: (load + attach) / reading the
-//                                adapter's file once; anon_bytes: what the process grew by in load and
-//                                attach, from a trimmed heap, the most of all rounds; anon_held: the same
-//                                once the heap has given back what it has free; guard_bytes: in the ledger,
-//                                beside the mapping; faults: page faults
+//                                adapter's file once; anon_bytes: the most that the process grew by in load
+//                                and attach, from a trimmed heap; anon_attach: in attach alone; anon_held: in
+//                                both, once the heap has given back what it has free; guard_bytes: in the
+//                                ledger, beside the mapping; faults: page faults
 //   BM_attach_wan/merged/fresh   the adapter's modules of TENON_WAN_BLOCKS blocks (1 to 12; 8 if not set: 6.5
 //                                GB of base and as much of overlays): vs_copy: attach / copying the same
 //                                weights to touched pages; vs_fresh_copy: to fresh ones (thread's own time);
@@ -197,6 +197,7 @@ void side(benchmark::State& state, Files* files) {
   read_file(file);
   std::vector<double> load, attach, release, read;
   std::int64_t grown = 0;
+  std::int64_t grown_by_attach = 0;
   std::int64_t held = 0;
   std::int64_t faults = 0;
   for (auto round : state) {
@@ -207,9 +208,13 @@ void side(benchmark::State& state, Files* files) {
     const std::int64_t bytes_before = anonymous();
     const std::int64_t faults_before = page_faults();
     load.push_back(seconds([&] { adapter.emplace(load_adapter<Wan<40>>(folder)); }));
+    grown = std::max(grown, anonymous() - bytes_before);
+    ::malloc_trim(0);
+    const std::int64_t bytes_loaded = anonymous();
     attach.push_back(seconds([&] { guard.emplace(session.plan(*adapter)); }));
     faults = std::max(faults, page_faults() - faults_before);
     grown = std::max(grown, anonymous() - bytes_before);
+    grown_by_attach = std::max(grown_by_attach, anonymous() - bytes_loaded);
     ::malloc_trim(0);
     held = std::max(held, anonymous() - bytes_before);
     state.SetIterationTime(attach.back());
@@ -226,6 +231,7 @@ void side(benchmark::State& state, Files* files) {
   state.counters["ms_release"] = median(release) * 1e3;
   state.counters["vs_read"] = (median(load) + median(attach)) / median(read);
   state.counters["anon_bytes"] = static_cast<double>(grown);
+  state.counters["anon_attach"] = static_cast<double>(grown_by_attach);
   state.counters["anon_held"] = static_cast<double>(held);
   state.counters["faults"] = static_cast<double>(faults);
 }
