@@ -3,7 +3,9 @@
 // guard; attaching with many adapters loaded; ten thousand cycles. Each row times its reference in turn with it.
 //   BM_merge/<dtype>/<out>x<in>/r<rank>/<set>   vs_copy: time / time to copy W (out of place, buffers touched before)
 //   BM_merge5/...                               five adapters in one pass: vs_one
-//   BM_side/<dtype>/<rows>/r<rank>              overhead: side path / product beside it; overhead5
+//   BM_side/<dtype>/<rows>/r<rank>              overhead: product with an adapter / product alone, less 1;
+//                                               overhead5: with five; noise: with none; share: side path
+//                                               alone / product alone
 //   BM_base/<dtype>/<rows>/<set>                vs_read (one row): time / time to read W; vs_eigen: f32 of Eigen
 //   BM_detach/<mode>/<width>                    ns_per_slot, overlays being kept
 //   BM_attach/merged/<width>/<fresh or kept>    attach and release, f32, rank 16: vs_copy, of the weights' bytes
@@ -33,6 +35,7 @@ using namespace tenon;
 using namespace tenon::kernels;
 using bench::in_turn;
 using bench::seconds;
+using bench::thread_seconds;
 
 constexpr std::int64_t n = 5120; // the width of Wan 2.1 14B
 
@@ -139,6 +142,9 @@ void base(benchmark::State& state, DType type, std::int64_t rows, InstructionSet
   state.counters["GBps"] = static_cast<double>(w.bytes.size()) / times[0] * 1e-9;
 }
 
+/// The product alone, twice, with one adapter beside it and with five: each round in another order, and each
+/// compared with the product alone in its own round, since a shared machine slows down and recovers within
+/// seconds.
 void side(benchmark::State& state, DType type, std::int64_t rows, std::int64_t rank) {
   const Weight w(type, n, n);
   const Term factors(type, rank);
@@ -147,13 +153,37 @@ void side(benchmark::State& state, DType type, std::int64_t rows, std::int64_t r
   Rows y(rows);
   std::vector<std::byte> scratch(static_cast<std::size_t>(
       std::max(linear_scratch_bytes(rows, n, n), low_rank_scratch_bytes(rows, n, n)) + 64));
-  const auto product = [&] { linear(x.view, w.view, {}, y.view, Scratch(scratch)); };
-  const auto with = [&](std::size_t count) {
+  const auto adapters = [&](std::size_t count) {
     low_rank_add(x.view, std::span(terms).first(count), y.view, Scratch(scratch));
   };
-  const auto times = in_turn(state, [&] { with(1); }, product, [&] { with(5); });
-  state.counters["overhead"] = times[0] / times[1];
-  state.counters["overhead5"] = times[2] / times[1];
+  const auto product = [&](std::size_t count) {
+    linear(x.view, w.view, {}, y.view, Scratch(scratch));
+    if (count > 0) adapters(count);
+  };
+  struct Run {
+    std::size_t adapters;
+    double time = 0;
+  };
+  std::array<Run, 4> runs{{{0}, {0}, {1}, {5}}};
+  std::array<Run*, 4> order{&runs[0], &runs[1], &runs[2], &runs[3]};
+  std::mt19937 random(1);
+  std::vector<double> overhead, overhead5, noise, share;
+  product(5);
+  for (auto round : state) {
+    static_cast<void>(round);
+    std::shuffle(order.begin(), order.end(), random);
+    for (Run* run : order) run->time = thread_seconds([&] { product(run->adapters); });
+    const double alone = (runs[0].time + runs[1].time) / 2;
+    noise.push_back(runs[1].time / runs[0].time - 1);
+    overhead.push_back(runs[2].time / alone - 1);
+    overhead5.push_back(runs[3].time / alone - 1);
+    share.push_back(thread_seconds([&] { adapters(1); }) / alone);
+    state.SetIterationTime(runs[2].time);
+  }
+  state.counters["overhead"] = bench::median(overhead);
+  state.counters["overhead5"] = bench::median(overhead5);
+  state.counters["noise"] = bench::median(noise); // what no overhead looks like
+  state.counters["share"] = bench::median(share);
   state.counters["flop_share"] = 2.0 * static_cast<double>(rank) / n; // what one adapter adds, by count
 }
 
@@ -293,9 +323,11 @@ void register_all() {
         add("BM_base/" + name_of(type) + "/" + text(rows) + path, base, type, rows, set);
     }
   }
+  const auto rounds = [](std::int64_t rows) { return rows == 1 ? 1001 : rows == 64 ? 201 : 41; };
   for (const DType type : {DType::f32, DType::bf16})
-    for (const std::int64_t rows : {1, 64, 512})
-      add("BM_side/" + name_of(type) + "/" + text(rows) + "/r32", side, type, rows, std::int64_t{32});
+    for (const std::int64_t rows : {1, 64, 512}) // as many rounds as make the noise small beside 0.01
+      add("BM_side/" + name_of(type) + "/" + text(rows) + "/r32", side, type, rows, std::int64_t{32})
+          ->Iterations(rounds(rows));
   // a fixed count: what is timed is nothing beside the attach that must come before it
   add("BM_detach/side_path/64", release<side_path, 64>)->Iterations(2000);
   add("BM_detach/side_path/1024", release<side_path, 1024>)->Iterations(2000);

@@ -4,6 +4,8 @@
 
 #include <benchmark/benchmark.h>
 
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <string>
@@ -16,6 +18,19 @@ template <class F>
   const auto start = std::chrono::steady_clock::now();
   f();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// By this thread's own clock, so that what other programs take of the processor is no part of it.
+template <class F>
+[[nodiscard]] double thread_seconds(F f) {
+  const auto now = [] {
+    timespec time{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+  };
+  const double start = now();
+  f();
+  return now() - start;
 }
 
 [[nodiscard]] inline double median(std::vector<double> values) {

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <tenon/core/text.hpp>
 #include <tenon/kernels/gemm.hpp>
 
 #include <support/allocation_probe.hpp>
 #include <support/instruction_sets.hpp>
 #include <support/naive.hpp>
+#include <support/random_cases.hpp>
 
 #include <cstdint>
 #include <initializer_list>
+#include <string>
 
 using namespace tenon;
 using namespace tenon::kernels;
@@ -66,7 +69,68 @@ void for_all_sizes(F f) {
         f(Sizes{m, n, k});
 }
 
+/// One shape of a sweep: b is [n, k] if it is transposed, else [k, n].
+struct RandomProduct {
+  RandomProduct(std::uint64_t number, bool transposes) : is_transposed(transposes) {
+    RandomCase random(number);
+    do
+      s = {random.size(400, {1, gemm_few_rows, 16, max_panel_width, gemm_tile_rows, gemm_panels}),
+           random.size(400, {1, 4, 16, max_panel_width, gemm_tile_rows, gemm_panels}),
+           random.size(400, {1, 8, 16, max_panel_width, gemm_tile_rows, gemm_depth})};
+    while (s.m * s.n * s.k > 6'000'000); // a case of milliseconds
+    type = random.dtype();
+    scale = random.factor();
+    seed = random.seed();
+    a_place = random.float_place();
+    b_place = random.weight_place();
+    c_place = random.float_place();
+  }
+
+  [[nodiscard]] std::string description() const {
+    return concat(is_transposed ? "nt" : "nn", ", m ", s.m, ", n ", s.n, ", k ", s.k, ", ", dtype_name(type),
+                  ", a ", text(a_place), ", b ", text(b_place), ", c ", text(c_place));
+  }
+
+  /// A product of two floats is rounded once or, where it is fused, not at all; a sum of k terms rounds each
+  /// of them at most k - 1 times, in whatever order and however cut into blocks (adding to zero is exact);
+  /// alpha and the addition to c round once more each. That is k + 2; two more are for the terms of second
+  /// order.
+  void check() const {
+    const FloatMatrix a(s.m, s.k, seed, a_place);
+    const StoredMatrix b(is_transposed ? s.n : s.k, is_transposed ? s.k : s.n, type, seed + 1, b_place);
+    Twin twin = exact(FloatMatrix(s.m, s.n, seed + 2).view);
+    add_product(twin, static_cast<double>(scale), exact(a.view),
+                is_transposed ? transposed(exact(b.view)) : exact(b.view));
+    for_each_instruction_set([&](const VectorKernels& kernels) {
+      FloatMatrix c(s.m, s.n, seed + 2, c_place);
+      const ExactScratch room(multiply_scratch_bytes(s.m, s.n, s.k));
+      if (is_transposed)
+        multiply_nt(a.view, b.view, scale, c.view, room.scratch(), kernels);
+      else
+        multiply_nn(a.view, b.view, scale, c.view, room.scratch(), kernels);
+      INFO(instruction_set_name(kernels.set));
+      CHECK(error_in_units(c.view, twin) <= static_cast<double>(s.k + 4));
+      CHECK((room.guard_untouched() && c.padding_untouched()));
+    });
+  }
+
+  bool is_transposed;
+  Sizes s{};
+  DType type{};
+  float scale = 0;
+  std::uint64_t seed = 0;
+  Place a_place{}, b_place{}, c_place{};
+};
+
 } // namespace
+
+TEST_CASE("A product agrees with float64 for random sizes, addresses and paddings in every instruction set") {
+  for (std::uint64_t number = 0; number < 400; ++number) {
+    const RandomProduct product(number, number % 2 == 0);
+    INFO("case ", number, ": ", product.description());
+    product.check();
+  }
+}
 
 TEST_CASE("A product with a transposed weight agrees with float64 for all sizes and dtypes") {
   for (const DType type : weight_dtypes)

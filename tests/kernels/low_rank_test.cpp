@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <tenon/core/text.hpp>
+#include <tenon/kernels/linear.hpp>
 #include <tenon/kernels/low_rank.hpp>
+#include <tenon/kernels/merge.hpp>
 
 #include <support/allocation_probe.hpp>
 #include <support/instruction_sets.hpp>
 #include <support/naive.hpp>
+#include <support/random_cases.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <span>
+#include <string>
 #include <vector>
 
 using namespace tenon;
@@ -37,7 +43,138 @@ void add_to(const FloatMatrix& x, std::span<const LowRankTerm> terms, FloatMatri
   CHECK((room.guard_untouched() && y.padding_untouched()));
 }
 
+/// One shape of a sweep: x [rows, in], y [rows, out], up to 20 terms, each of its own rank, dtype and place.
+struct RandomSide {
+  explicit RandomSide(std::uint64_t number) {
+    RandomCase random(number);
+    std::vector<std::int64_t> term_ranks;
+    do {
+      rows = random.size(400, {1, gemm_few_rows, 16, max_panel_width, low_rank_tile});
+      in = random.size(400, {1, 8, 16, max_panel_width, gemm_depth});
+      out = random.size(400, {1, 4, 16, max_panel_width, gemm_tile_rows});
+      term_ranks.assign(static_cast<std::size_t>(random.below(2) == 0 ? 1 : 1 + random.below(20)), 0);
+      ranks = 0;
+      for (std::int64_t& rank : term_ranks)
+        ranks += rank = random.below(2) == 0 ? 1 + random.below(16)
+                                             : random.size(512, {1, 16, gemm_tile_rows, low_rank_depth, 512});
+    } while (rows * ranks * (in + out) > 12'000'000); // a case of milliseconds
+    seed = random.seed();
+    x_place = random.float_place();
+    y_place = random.float_place();
+    terms.reserve(term_ranks.size());
+    for (const std::int64_t rank : term_ranks) {
+      terms.emplace_back(out, in, rank, random.dtype(), random.factor(), seed + 2 * terms.size() + 3,
+                         random.weight_place());
+      list.push_back(terms.back().term);
+    }
+    base_type = random.dtype();
+  }
+
+  [[nodiscard]] std::string description() const {
+    std::string out_text = concat("rows ", rows, ", in ", in, ", out ", out, ", x ", text(x_place), ", y ",
+                                  text(y_place), ", W ", dtype_name(base_type), ", terms");
+    for (const LowRankTerm& term : list) out_text += concat(" ", term.a.rows, " ", dtype_name(term.a.dtype));
+    return out_text;
+  }
+
+  /// twin += sum_i s_i (x A_i^T) B_i^T
+  void add_terms(Twin& twin, const Twin& x) const {
+    for (const LowRankTerm& term : list) {
+      Twin shrunk(x.rows, term.a.rows);
+      add_product(shrunk, 1, x, transposed(exact(term.a)));
+      add_product(twin, static_cast<double>(term.scale), shrunk, transposed(exact(term.b)));
+    }
+  }
+
+  /// How often a value may be rounded on its way into y: `in` times in x A^T (products and sums; adding to
+  /// zero is exact), once with the scale, in sums over as many ranks as are taken together, and once for each
+  /// time that such a sum is added to y; four more are for the terms of second order.
+  [[nodiscard]] double roundings() const {
+    std::int64_t additions = 0;
+    for (const LowRankTerm& term : list) additions += (term.a.rows + low_rank_depth - 1) / low_rank_depth;
+    return static_cast<double>(in + 1 + std::min(ranks, low_rank_depth) + additions + 4);
+  }
+
+  std::int64_t rows = 0, in = 0, out = 0, ranks = 0;
+  std::uint64_t seed = 0;
+  DType base_type{};
+  Place x_place{}, y_place{};
+  std::vector<Factors> terms{};
+  std::vector<LowRankTerm> list{};
+};
+
+/// Largest relative error of one rounding to `type`: half of the distance between neighbours.
+double rounding_of(DType type) {
+  return type == DType::f32 ? 0x1p-24 : type == DType::f16 ? 0x1p-11 : 0x1p-8;
+}
+
 } // namespace
+
+TEST_CASE(
+    "The side path agrees with float64 for random shapes, ranks, terms and places in every instruction set") {
+  for (std::uint64_t number = 0; number < 250; ++number) {
+    const RandomSide side(number);
+    INFO("case ", number, ": ", side.description());
+    const FloatMatrix x(side.rows, side.in, side.seed, side.x_place);
+    Twin twin = exact(FloatMatrix(side.rows, side.out, side.seed + 1).view);
+    side.add_terms(twin, exact(x.view));
+    for_each_instruction_set([&](const VectorKernels& kernels) {
+      FloatMatrix y(side.rows, side.out, side.seed + 1, side.y_place);
+      add_to(x, side.list, y, kernels);
+      INFO(instruction_set_name(kernels.set));
+      CHECK(error_in_units(y.view, twin) <= side.roundings());
+    });
+  }
+}
+
+// x W'^T with the stored W' = W + s B A differs from the exact result by one rounding of each weight to its
+// dtype, and by the float roundings of the merge, of the product and of the side path.
+TEST_CASE("Side path and merged weight agree within one rounding of the weight for random shapes") {
+  for (std::uint64_t number = 1000; number < 1100; ++number) {
+    const RandomSide side(number);
+    INFO("case ", number, ": ", side.description());
+    const FloatMatrix x(side.rows, side.in, side.seed, side.x_place);
+    const StoredMatrix w(side.out, side.in, side.base_type, side.seed + 1);
+    Twin changed = exact(w.view); // W + s B A
+    for (const LowRankTerm& term : side.list)
+      add_product(changed, static_cast<double>(term.scale), exact(term.b), exact(term.a));
+    const Twin x_exact = exact(x.view);
+    Twin twin(side.rows, side.out);
+    add_product(twin, 1, x_exact, transposed(changed));
+    Twin rounded(side.rows, side.out); // |x| times what one rounding may change in each weight
+    Twin steps(side.in, side.out);
+    for (std::int64_t j = 0; j < side.out; ++j)
+      for (std::int64_t k = 0; k < side.in; ++k)
+        steps.add(k, j, 0,
+                  rounding_of(side.base_type) * std::abs(changed(j, k)) + 0x1p-25); // f16: subnormals
+    add_product(rounded, 1, x_exact, steps);
+    const double float_roundings = side.roundings() + 2.0 * static_cast<double>(side.in + side.ranks + 8);
+
+    for_each_instruction_set([&](const VectorKernels& kernels) {
+      FloatMatrix beside(side.rows, side.out, side.seed, side.y_place);
+      FloatMatrix merged(side.rows, side.out, side.seed, side.y_place);
+      fill_rows({}, beside.view);
+      fill_rows({}, merged.view);
+      const ExactScratch room(
+          std::max(linear_scratch_bytes(side.rows, side.out, side.in), merge_scratch_bytes));
+      multiply_nt(x.view, w.view, 1.0f, beside.view, room.scratch(), kernels);
+      add_to(x, side.list, beside, kernels);
+      StoredMatrix overlay(side.out, side.in, side.base_type, 0);
+      merge_low_rank(w.view, side.list, overlay.bytes.data(), room.scratch(), kernels);
+      multiply_nt(x.view, overlay.view, 1.0f, merged.view, room.scratch(), kernels);
+      double worst = 0; // in units of what is allowed
+      for (std::int64_t i = 0; i < side.rows; ++i)
+        for (std::int64_t j = 0; j < side.out; ++j) {
+          const double allowed = rounded.size(i, j) + float_roundings * float_unit * twin.size(i, j);
+          const double apart = std::abs(beside(i, j) - merged(i, j));
+          if (apart <= worst * allowed) continue;
+          worst = apart >= 0 ? apart / allowed : std::numeric_limits<double>::infinity(); // NaN
+        }
+      INFO(instruction_set_name(kernels.set));
+      CHECK(worst <= 1.0);
+    });
+  }
+}
 
 TEST_CASE("The side path agrees with float64 for all ranks and dtypes") {
   constexpr std::int64_t in = 37;
