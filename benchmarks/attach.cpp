@@ -19,9 +19,7 @@
 #include <tenon/tenon.hpp>
 
 #include "in_turn.hpp"
-
-#include <support/files.hpp>
-#include <support/temporary_folder.hpp>
+#include "nets.hpp"
 
 #include <Eigen/Core>
 
@@ -33,6 +31,8 @@ namespace {
 
 using namespace tenon;
 using namespace tenon::kernels;
+using bench::Files;
+using bench::Four;
 using bench::in_turn;
 using bench::seconds;
 using bench::thread_seconds;
@@ -187,27 +187,11 @@ void side(benchmark::State& state, DType type, std::int64_t rows, std::int64_t r
   state.counters["flop_share"] = 2.0 * static_cast<double>(rank) / n; // what one adapter adds, by count
 }
 
-template <std::int64_t Width>
-using Four = Sequential<Linear<"a", Width, Width>, Linear<"b", Width, Width>, Linear<"c", Width, Width>,
-                        Linear<"d", Width, Width>>;
-
-/// A model and adapters on disk, as a program finds them.
-template <class Net>
-struct Files {
-  explicit Files(int adapter_count, std::int64_t rank = 16) {
-    test::write_checkpoint<Net>(folder.file("model.safetensors"));
-    const std::string path = test::write_adapter<Net>(folder.file("adapter"), rank);
-    for (int i = 0; i < adapter_count; ++i) adapters.push_back(load_adapter<Net>(path));
-  }
-  test::TemporaryFolder folder;
-  std::vector<Adapter<Net>> adapters;
-};
-
 template <class Mode, std::int64_t Width>
 void release(benchmark::State& state) {
   using Net = Four<Width>;
   const Files<Net> files(1);
-  const auto model = open<Net>(files.folder.file("model.safetensors"));
+  const auto model = open<Net>(files.checkpoint());
   Session session(model);
   session.keep_overlays(64 * MiB);
   std::vector<double> times;
@@ -225,7 +209,7 @@ template <std::int64_t Width>
 void attach_merged(benchmark::State& state, bool keeps) {
   using Net = Four<Width>;
   const Files<Net> files(1);
-  const auto model = open<Net>(files.folder.file("model.safetensors"));
+  const auto model = open<Net>(files.checkpoint());
   Session session(model);
   if (keeps) session.keep_overlays(1 * GiB);
   std::vector<std::byte> from(static_cast<std::size_t>(4 * Width * Width * 4), std::byte{1});
@@ -240,7 +224,7 @@ template <std::int64_t Width>
 void switched(benchmark::State& state) {
   using Net = Four<Width>;
   const Files<Net> files(2);
-  const auto model = open<Net>(files.folder.file("model.safetensors"));
+  const auto model = open<Net>(files.checkpoint());
   Session session(model);
   Guard guard = session.template attach<merged>(files.adapters[0]);
   std::vector<std::byte> from(static_cast<std::size_t>(4 * Width * Width * 4), std::byte{1});
@@ -256,7 +240,7 @@ void registered(benchmark::State& state, int count) {
   using Net = Four<256>;
   const Files<Net> one(1);
   const Files<Net> many(count);
-  const auto model = open<Net>(one.folder.file("model.safetensors"));
+  const auto model = open<Net>(one.checkpoint());
   Session session(model);
   const auto cycle = [&](const Adapter<Net>& adapter) {
     for (int i = 0; i < 100; ++i) {
@@ -271,7 +255,7 @@ void registered(benchmark::State& state, int count) {
 void cycles(benchmark::State& state) {
   using Net = Four<64>;
   const Files<Net> files(2, 8);
-  const auto model = open<Net>(files.folder.file("model.safetensors"));
+  const auto model = open<Net>(files.checkpoint());
   Session session(model, {.tokens = 8});
   Tensor x({1, 8, 64});
   constexpr std::size_t count = 10'000;
