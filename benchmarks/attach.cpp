@@ -3,6 +3,7 @@
 // guard; attaching with many adapters loaded; ten thousand cycles. Each row times its reference in turn with it.
 //   BM_merge/<dtype>/<out>x<in>/r<rank>/<set>   vs_copy: time / time to copy W (out of place, buffers touched before)
 //   BM_merge5/...                               five adapters in one pass: vs_one
+//   BM_merge_loss/<dtype>/r<rank>               measuring what is lost as well: vs_plain: time / time without; unmoved
 //   BM_side/<dtype>/<rows>/r<rank>              overhead: product with an adapter / product alone, less 1;
 //                                               overhead5: with five; noise: with none; share: side path
 //                                               alone / product alone
@@ -84,6 +85,22 @@ void merge(benchmark::State& state, DType type, std::int64_t rank, InstructionSe
   state.counters["GBps"] = 2 * bytes / times[0] * 1e-9;
   state.counters["GFLOPs"] = 2.0 * n * n * static_cast<double>(rank * adapters) / times[0] * 1e-9;
   state.counters["scratch_bytes"] = static_cast<double>(merge_scratch_bytes);
+}
+
+void merge_loss(benchmark::State& state, DType type, std::int64_t rank) {
+  const Weight base(type, n, n);
+  const Term factors(DType::bf16, rank);
+  std::vector<std::byte> out(base.bytes.size(), std::byte{1});
+  std::vector<std::byte> scratch(static_cast<std::size_t>(merge_scratch_bytes + 64));
+  MergeLoss loss;
+  const auto run = [&](MergeLoss* to) {
+    merge_low_rank(base.view, {&factors.term, 1}, out.data(), Scratch(scratch), vector_kernels(),
+                   {.loss = to});
+  };
+  const auto times = in_turn(state, [&] { run(&loss); }, [&] { run(nullptr); });
+  state.counters["vs_plain"] = times[0] / times[1];
+  state.counters["unmoved"] = loss.share_unmoved();
+  state.counters["relative_error"] = loss.relative_error();
 }
 
 /// Sums 8-byte words, 128 bytes at a time: what reading costs at least.
@@ -307,6 +324,9 @@ void register_all() {
         add("BM_base/" + name_of(type) + "/" + text(rows) + path, base, type, rows, set);
     }
   }
+  for (const DType type : {DType::f32, DType::bf16, DType::f16})
+    for (const std::int64_t rank : {16, 32})
+      add("BM_merge_loss/" + name_of(type) + "/r" + text(rank), merge_loss, type, rank);
   const auto rounds = [](std::int64_t rows) { return rows == 1 ? 1001 : rows == 64 ? 201 : 41; };
   for (const DType type : {DType::f32, DType::bf16})
     for (const std::int64_t rows : {1, 64, 512}) // as many rounds as make the noise small beside 0.01

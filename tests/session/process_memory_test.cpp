@@ -99,7 +99,7 @@ TEST_CASE("With covered pages dropped a merged net is as resident as the base al
 
 TEST_CASE("A model that owns its weights holds them once, and merges in place without more") {
   if (!read_process_memory() || under_sanitizer) return;
-  const Fixture<Wide> f;
+  Fixture<Wide> f;
   const Since start;
   const auto model =
       open<Wide>(f.folder.file("model.safetensors"), {.ledger = &f.ledger, .own_weights = true});

@@ -4,7 +4,7 @@
 // type once whatever the number of terms. The ranks of all terms are laid end to end: several adapters are one
 // product, read from panels of A that are made once for all rows. The base is never written; undoing a merge
 // is dropping `out`. Each element depends on the base and the terms alone: not on addresses, nor on which rows
-// are merged together. Cost: 2 rows cols rank flops per term, one read of W and one write, 707 KiB of scratch,
+// are merged together. Cost: 2 rows cols rank flops per term, one read of W and one write, 710 KiB of scratch,
 // whatever the shapes, the ranks and the number of terms. One thread.
 #pragma once
 
@@ -28,13 +28,14 @@
 namespace tenon::kernels {
 
 inline constexpr std::int64_t merge_rows = 24;   ///< of W, whose B is gathered together
+inline constexpr std::int64_t merge_cols = 64;   ///< of W, measured together
 inline constexpr std::int64_t merge_rank = 2048; ///< of all terms; a longer one is added in parts
 inline constexpr std::int64_t merge_panel_floats = 128 * 1024; ///< of A, made into panels together
 
 /// Scratch of `merge_low_rank`, for any base and terms.
 inline constexpr std::int64_t merge_scratch_bytes =
     scratch_sum({scratch_bytes<float>(merge_panel_floats), scratch_bytes<float>(merge_rows* merge_rank),
-                 scratch_bytes<float>(merge_rows* max_panel_width)});
+                 scratch_bytes<float>(merge_rows* merge_cols)});
 
 /// Panels [rank, cols] of A, for a range of all ranks and the columns from `col` on.
 inline void make_panels_of_a(const VectorKernels& kernels, std::span<const LowRankTerm> terms,
@@ -55,60 +56,68 @@ inline void make_panels_of_a(const VectorKernels& kernels, std::span<const LowRa
               });
 }
 
-/// All rows of some columns, for the panels of these columns of A.
-inline void merge_columns(const VectorKernels& kernels, WeightMatrix base, std::span<const LowRankTerm> terms,
-                          std::int64_t first_row, std::int64_t ranks, const float* panels, std::byte* out,
-                          std::int64_t out_stride, std::span<float> b_room) {
-  const MergeKernels& merge = merge_kernels(kernels.set);
-  for (std::int64_t i = 0; i < base.rows; i += merge_rows) {
-    const Matrix b{b_room.data(), std::min(merge_rows, base.rows - i), ranks, ranks};
-    gather_b(kernels, terms, 0, first_row + i, b);
-    merge.merge_rows(base.block(i, 0, b.rows, base.cols), b, panels, out + i * out_stride, out_stride);
-  }
+/// out = base + tile and, if it is asked for, what that lost.
+inline void finish_tile(const MergeKernels& merge, WeightMatrix base, ConstMatrix tile, std::byte* out,
+                        std::int64_t out_stride, MergeLoss* loss) {
+  merge.add_tile(base, tile, out, out_stride);
+  if (loss != nullptr) merge.measure(base, tile, out, out_stride, *loss);
 }
 
-/// out = base + tile, each element rounded once, for at most a panel of columns.
-inline void add_tile(const VectorKernels& kernels, WeightMatrix base, ConstMatrix tile, std::byte* out,
-                     std::int64_t out_stride) {
-  float values[max_panel_width] = {};
-  for (std::int64_t r = 0; r < base.rows; ++r) {
-    kernels.decode(base.dtype, base.at(r, 0), base.cols, values);
-    for (std::int64_t c = 0; c < base.cols; ++c) values[c] += tile.row(r)[c];
-    kernels.encode(base.dtype, values, base.cols, out + r * out_stride);
+/// Which rows of a weight a call merges, and what it tells.
+struct MergePart {
+  std::int64_t first_row = 0; ///< of `base` and `out` in the terms' B
+  MergeLoss* loss = nullptr;  ///< what the rounding lost is added to it, in the same pass and the same bytes
+};
+
+/// All rows of some columns, for the panels of these columns of A. To measure a loss, sums are made in a
+/// tile. It begins at -0, to which any sum can be added unchanged, so that the bytes are the same.
+inline void merge_columns(const VectorKernels& kernels, WeightMatrix base, std::span<const LowRankTerm> terms,
+                          std::int64_t ranks, const float* panels, std::byte* out, std::int64_t out_stride,
+                          std::span<float> b_room, float* tile_room, MergePart part) {
+  const MergeKernels& merge = merge_kernels(kernels.set);
+  for (std::int64_t i = 0; i < base.rows; i += merge_rows, out += merge_rows * out_stride) {
+    const Matrix b{b_room.data(), std::min(merge_rows, base.rows - i), ranks, ranks};
+    gather_b(kernels, terms, 0, part.first_row + i, b);
+    if (part.loss == nullptr) {
+      merge.merge_rows(base.block(i, 0, b.rows, base.cols), b, panels, out, out_stride);
+      continue;
+    }
+    for (std::int64_t j = 0; j < base.cols; j += merge_cols) {
+      const Matrix tile{tile_room, b.rows, std::min(merge_cols, base.cols - j), merge_cols};
+      std::fill_n(tile.data, tile.rows * tile.stride, -0.0f);
+      for (std::int64_t c = 0; c < tile.cols; c += kernels.width)
+        kernels.multiply_panel(b, panels + (j + c) * ranks, 1.0f, tile.cols_from(c, kernels.width));
+      finish_tile(merge, base.block(i, j, tile.rows, tile.cols), tile, out + j * dtype_bytes(base.dtype),
+                  out_stride, part.loss);
+    }
   }
 }
 
 /// A tile at a time, in which the parts of a very long rank are added up before the weight is.
 inline void merge_in_parts(const VectorKernels& kernels, WeightMatrix base,
-                           std::span<const LowRankTerm> terms, std::int64_t first_row, std::int64_t ranks,
-                           float* panels, std::byte* out, std::int64_t out_stride, std::span<float> b_room,
-                           float* tile_room) {
+                           std::span<const LowRankTerm> terms, std::int64_t ranks, float* panels,
+                           std::byte* out, std::int64_t out_stride, std::span<float> b_room, float* tile_room,
+                           MergePart part) {
   for (std::int64_t i = 0; i < base.rows; i += merge_rows)
     for (std::int64_t j = 0; j < base.cols; j += kernels.width) {
       const std::int64_t cols = std::min(kernels.width, base.cols - j);
       const Matrix tile{tile_room, std::min(merge_rows, base.rows - i), cols, kernels.width};
-      std::fill_n(tile.data, tile.rows * tile.stride, 0.0f);
+      std::fill_n(tile.data, tile.rows * tile.stride, -0.0f);
       for (std::int64_t k = 0; k < ranks; k += merge_rank) {
         const Matrix b{b_room.data(), tile.rows, std::min(merge_rank, ranks - k),
                        std::min(merge_rank, ranks - k)};
         make_panels_of_a(kernels, terms, k, b.cols, j, cols, panels);
-        gather_b(kernels, terms, k, first_row + i, b);
+        gather_b(kernels, terms, k, part.first_row + i, b);
         kernels.multiply_panel(b, panels, 1.0f, tile);
       }
-      add_tile(kernels, base.block(i, j, tile.rows, cols), tile,
-               out + i * out_stride + j * dtype_bytes(base.dtype), out_stride);
+      finish_tile(merge_kernels(kernels.set), base.block(i, j, tile.rows, cols), tile,
+                  out + i * out_stride + j * dtype_bytes(base.dtype), out_stride, part.loss);
     }
 }
 
-/// Which rows of a weight a call merges.
-struct MergePart {
-  MergeLoss* loss = nullptr;
-  std::int64_t first_row = 0;
-};
-
 /// out [rows, cols], contiguous and of the base's dtype, = base + sum_i s_i B_i A_i, each element rounded
-/// once. Without terms it is a copy of the base's bytes. `base` and `out` may be some rows of a weight, from
-/// `part.first_row` on, for the terms of the whole. Precondition: `out` overlaps nothing else.
+/// once. Without terms it is a copy of the base's bytes. `base` and `out` may be some rows of a weight, for
+/// the terms of the whole; see MergePart. Precondition: `out` overlaps nothing else.
 inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms, std::byte* out,
                            Scratch scratch, const VectorKernels& kernels = vector_kernels(),
                            MergePart part = {}) {
@@ -118,6 +127,8 @@ inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms
   if (ranks == 0) {
     for (std::int64_t i = 0; i < base.rows; ++i)
       std::memcpy(out + i * stride, base.at(i, 0), static_cast<std::size_t>(stride));
+    if (part.loss != nullptr)
+      *part.loss += {.weights = base.rows * base.cols, .unmoved = base.rows * base.cols};
     return;
   }
   for ([[maybe_unused]] const LowRankTerm& term : terms)
@@ -125,10 +136,9 @@ inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms
            term.b.cols == term.a.rows && "merge_low_rank: shapes A [rank,in], B [out,rank]");
   const auto panels = scratch.take<float>(merge_panel_floats);
   const auto b_room = scratch.take<float>(merge_rows * merge_rank);
-  const auto tile = scratch.take<float>(merge_rows * max_panel_width);
+  const auto tile = scratch.take<float>(merge_rows * merge_cols);
   if (ranks > merge_rank) {
-    merge_in_parts(kernels, base, terms, part.first_row, ranks, panels.data(), out, stride, b_room,
-                   tile.data());
+    merge_in_parts(kernels, base, terms, ranks, panels.data(), out, stride, b_room, tile.data(), part);
     return;
   }
   const std::int64_t most = merge_panel_floats / ranks / max_panel_width * max_panel_width;
@@ -136,8 +146,8 @@ inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms
   for (std::int64_t j = 0; j < base.cols; j += step) {
     const std::int64_t cols = std::min(step, base.cols - j);
     make_panels_of_a(kernels, terms, 0, ranks, j, cols, panels.data());
-    merge_columns(kernels, base.block(0, j, base.rows, cols), terms, part.first_row, ranks, panels.data(),
-                  out + j * element, stride, b_room);
+    merge_columns(kernels, base.block(0, j, base.rows, cols), terms, ranks, panels.data(), out + j * element,
+                  stride, b_room, tile.data(), part);
   }
 }
 

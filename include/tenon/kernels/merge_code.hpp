@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The merge's inner loop compiled for each instruction set, by including its text once for each behind that of
+// The merge's inner loops compiled for each instruction set, by including its text once for each behind that of
 // the other loops. A program may have this compiled once: see vector_kernels.hpp.
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/merge_loss.hpp>
 #include <tenon/kernels/vector_code.hpp>
 #include <tenon/weights/dtype.hpp>
 

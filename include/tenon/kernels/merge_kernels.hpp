@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The merge's own inner loop for each instruction set, beside those of vector_kernels.hpp and chosen with them.
+// The merge's own inner loops for each instruction set, beside those of vector_kernels.hpp and chosen with them.
 // It has a header of its own since it costs a translation unit that merges half a second to compile, and
 // others nothing; TENON_SEPARATE_KERNELS leaves it to cmake/tenon_kernels.cpp as well.
 #pragma once
 
 #include <tenon/kernels/instruction_set.hpp>
 #include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/merge_loss.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/weights/dtype.hpp>
 
@@ -23,20 +24,26 @@
 
 namespace tenon::kernels {
 
-/// One instruction set's merging loop.
+/// One instruction set's merging loops.
 struct MergeKernels {
   /// out [rows, cols], of the base's type and with `out_stride` bytes from row to row, = base + left
   /// [rows, depth] panels [depth, cols]: each sum over the depth in order, from zero, then added to the
   /// weight and rounded once. Reads no column of the base and writes none of `out` past the last.
   void (*merge_rows)(WeightMatrix base, ConstMatrix left, const float* panels, std::byte* out,
                      std::int64_t out_stride) noexcept;
+  /// out = base + tile, whose rows have room for whole panels; as `merge_rows` where tile = left panels
+  void (*add_tile)(WeightMatrix base, ConstMatrix tile, std::byte* out, std::int64_t out_stride) noexcept;
+  /// loss += what the merged weights [rows, cols], of the base's type, lost of base + delta; in double
+  void (*measure)(WeightMatrix base, ConstMatrix delta, const std::byte* merged, std::int64_t stride,
+                  MergeLoss& loss) noexcept;
 };
 
 #if defined(TENON_KERNELS_LINKAGE)
-TENON_KERNELS_LINKAGE MergeKernels portable_merge = {portable::merge_rows};
+TENON_KERNELS_LINKAGE MergeKernels portable_merge = {portable::merge_rows, portable::add_tile,
+                                                     portable::measure};
 #if defined(__x86_64__)
-TENON_KERNELS_LINKAGE MergeKernels avx2_merge = {avx2::merge_rows};
-TENON_KERNELS_LINKAGE MergeKernels avx512_merge = {avx512::merge_rows};
+TENON_KERNELS_LINKAGE MergeKernels avx2_merge = {avx2::merge_rows, avx2::add_tile, avx2::measure};
+TENON_KERNELS_LINKAGE MergeKernels avx512_merge = {avx512::merge_rows, avx512::add_tile, avx512::measure};
 #endif
 #undef TENON_KERNELS_LINKAGE
 #else
@@ -47,7 +54,7 @@ extern const MergeKernels avx512_merge;
 #endif
 #endif
 
-/// The loop for `set`. Precondition: the processor has it.
+/// The loops for `set`. Precondition: the processor has it.
 [[nodiscard]] constexpr const MergeKernels& merge_kernels(InstructionSet set) noexcept {
 #if defined(__x86_64__)
   if (set == InstructionSet::avx512) return avx512_merge;

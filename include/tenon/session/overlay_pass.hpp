@@ -41,7 +41,7 @@ struct OverlayPass {
                   kernels::MergeLoss* lost) const {
     const std::int64_t row_bytes = base.cols * dtype_bytes(base.dtype);
     kernels::merge_low_rank(base.block(row, 0, count, base.cols), terms, out + row * row_bytes, scratch,
-                            kernels::vector_kernels(), {.loss = lost, .first_row = row});
+                            kernels::vector_kernels(), {.first_row = row, .loss = lost});
   }
   void write_band(std::int64_t row, std::int64_t rows, const kernels::Workers& workers) const {
     const std::int64_t row_flops = 2 * base.cols * (kernels::total_rank(terms) + 4);
