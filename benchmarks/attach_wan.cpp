@@ -8,12 +8,13 @@
 //                                and attach, from a trimmed heap; anon_attach: in attach alone; anon_held: in
 //                                both, once the heap has given back what it has free; guard_bytes: in the
 //                                ledger, beside the mapping; faults: page faults
-//   BM_attach_wan/merged/fresh   the adapter's modules of TENON_WAN_BLOCKS blocks (1 to 12; 8 if not set: 6.5
-//                                GB of base and as much of overlays): vs_copy: attach / copying the same
-//                                weights to touched pages; vs_fresh_copy: to fresh ones (thread's own time);
-//                                GBps read and written; peak_over_plan: the ledger's peak in the attach less
-//                                the plan's bytes; anon_over_plan: the process's growth less the plan's
-//                                bytes; ms_cold: the first attach, not among those timed
+//   BM_attach_wan/merged/fresh   the adapter's modules of TENON_WAN_BLOCKS blocks (1 to 12; 5 if not set: 4
+//                                GB of base, as much of overlays; 9 are what 8 GB allow): vs_copy: attach /
+//                                copying the same weights to touched pages; vs_fresh_copy: to fresh ones
+//                                (all by the thread's own clock); GBps read and written; peak_over_plan: the
+//                                ledger's peak in the attach less the plan's bytes; anon_over_plan: the
+//                                process's growth less the plan's bytes; ms_cold: the first attach, not among
+//                                those timed
 //   BM_attach_wan/merged/kept    the same into overlays that an earlier guard left (keep_overlays)
 //   BM_attach_wan/first_forward  4 blocks, 4 rows, side path. Time: load + attach + first pass; ms_second:
 //                                the next pass; ms_base: a pass without an adapter
@@ -328,10 +329,10 @@ void first_forward(benchmark::State& state, Files* files, std::int64_t filled) {
   state.counters["ms_second"] = median(second) * 1e3;
 }
 
-/// TENON_WAN_BLOCKS, or 8.
+/// TENON_WAN_BLOCKS, or 5.
 std::int64_t merged_blocks() {
   const char* const text = std::getenv("TENON_WAN_BLOCKS");
-  const std::string_view wanted = text == nullptr ? "8" : text;
+  const std::string_view wanted = text == nullptr ? "5" : text;
   std::int64_t blocks = 0;
   std::from_chars(wanted.data(), wanted.data() + wanted.size(), blocks);
   if (blocks >= 1 && blocks <= 12) return blocks;
