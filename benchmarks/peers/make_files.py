@@ -41,7 +41,7 @@ def make_net(folder, name, dtype):
     save_file(tensors, folder / "model.safetensors")
     net.load_state_dict(tensors, assign=True)
     save_adapters(net, folder, TARGETS[name], RANK[dtype], ADAPTERS[f"{name}_{dtype}"])
-    torch.randn(512, nets.WIDTH[name]).numpy().tofile(folder / "input.f32")
+    torch.randn(512, nets.WIDTH[name]).to(DTYPES[dtype]).float().numpy().tofile(folder / "input.f32")
 
 
 def make_minilm(folder):

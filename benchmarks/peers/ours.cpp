@@ -10,9 +10,10 @@
 //   unmerge                back to the side path: only the end of the merged guard is timed
 //   switch_merged          from the first adapter merged to the second
 //   forward ROWS           a pass with what is attached; product ROWS: x W^T of the first layer, no adapter
-//   output WHAT ROWS FILE  writes what a pass gives (base, side, merged) as float32
+//   output WHAT ROWS FILE  writes what a pass gives (side, merged) as float32
 //   changed                share of the base's elements that differ from the file, and by how much at most
-//   peak WHAT              KiB above what was resident before, at most, and what stays in anonymous memory
+//   peak WHAT              of load, merge, unmerge or a pass: KiB above what was resident before, at most, and what of
+//                          it stays in anonymous memory
 //   limit WHAT             read, copy: GB/s of memory; fma: GFLOP/s of multiply-adds in registers; one thread
 #include <tenon/tenon.hpp>
 
@@ -74,7 +75,6 @@ class Ours {
     if (question == "output") return output(what, count, arguments), "yes";
     if (question == "changed") return changed();
     if (question == "peak") return peak(what);
-    if (question == "resident") return number(resident()) + " " + number(status_kilobytes("RssAnon"));
     if (question == "limit") return number(limit(what));
     throw std::runtime_error("no such question: " + question);
   }
@@ -174,7 +174,6 @@ class Ours {
     reset_peak();
     if (what == "load") {
       load_until(1);
-      session_.run(x(64));
     } else if (what == "merge") {
       static_cast<void>(merge(true));
     } else if (what == "unmerge") {

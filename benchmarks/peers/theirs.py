@@ -14,6 +14,7 @@ warnings.filterwarnings("ignore")
 import numpy
 import peft
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 
 import nets
@@ -36,9 +37,11 @@ def seconds(call):
 
 
 def mean_seconds(call):
-    """The mean of as many calls as take 5 ms."""
+    """The mean of as many calls as take 5 ms, at least one after the first; the first counts if it is long."""
     once = seconds(call)
-    count = 1 if once > 1e-3 else min(10_000, int(5e-3 / once))
+    if once > 0.1:
+        return once
+    count = max(1, min(10_000, int(5e-3 / once)))
     start = time.perf_counter()
     for _ in range(count):
         call()
@@ -52,8 +55,9 @@ class Theirs:
         self.dtype = next(self.net.parameters()).dtype
         width = nets.WIDTH[name]
         self.input = torch.from_numpy(numpy.fromfile(f"{folder}/input.f32", dtype=numpy.float32).reshape(-1, width))
-        self.linears = [module for module in self.net.modules() if isinstance(module, torch.nn.Linear)]
-        self.weights = [linear.weight.detach() for linear in self.linears]
+        linears = [module for module in self.net.modules() if isinstance(module, torch.nn.Linear)]
+        self.weights = [linear.weight.detach() for linear in linears]
+        self.biases = [linear.bias.detach() for linear in linears]
         self.model = None
         self.loaded = 0
         self.at = 0
@@ -75,14 +79,12 @@ class Theirs:
             name = f"a{self.loaded}"
             if self.model is None:
                 self.model = peft.PeftModel.from_pretrained(
-                    self.net, self.path(0), adapter_name=name, autocast_adapter_dtype=False, low_cpu_mem_usage=self.low
+                    self.net, self.path(0), adapter_name=name, autocast_adapter_dtype=False
                 ).eval()
             else:
-                self.model.load_adapter(self.path(self.loaded), name, autocast_adapter_dtype=False, low_cpu_mem_usage=self.low)
+                self.model.load_adapter(self.path(self.loaded), name, autocast_adapter_dtype=False)
             self.loaded += 1
         return "yes"
-
-    low = False
 
     def load(self, how):
         """Loads one more adapter and makes it the active one; `how`: plain, or low (low_cpu_mem_usage)."""
@@ -138,42 +140,33 @@ class Theirs:
         return mean_seconds(lambda: functional.linear(x, weight))
 
     def output(self, what, rows, path):
-        if what == "base":
-            y = self.model.get_base_model()(self.x(rows)) if self.model is None else self.disabled(rows)
-        else:
-            if what == "merged":
-                self.model.merge_adapter(["a0"])
-            y = self.model(self.x(rows))
-            if what == "merged":
-                self.model.unmerge_adapter()
-        y.float().numpy().tofile(path)
+        if what == "merged":
+            self.model.merge_adapter(["a0"])
+        self.model(self.x(rows)).float().numpy().tofile(path)
+        if what == "merged":
+            self.model.unmerge_adapter()
         return "yes"
-
-    def disabled(self, rows):
-        with self.model.disable_adapter():
-            return self.model(self.x(rows))
 
     def reference(self, rows, path):
         """What a net of layers one after another gives in float64, for the stored weights and the first adapter."""
-        from safetensors.torch import load_file
-
         factors = load_file(f"{self.path(0)}/adapter_model.safetensors")
         y = self.input[: int(rows)].to(self.dtype).double()
-        for i, weight in enumerate(self.pristine):
+        for i, weight in enumerate(self.pristine()):
             a, b = (factors[f"base_model.model.fc{i + 1}.lora_{part}.weight"].double() for part in "AB")
-            y = functional.linear(y, weight.double(), self.linears[i].bias.double()) + 2.0 * (y @ a.T) @ b.T
+            y = functional.linear(y, weight.double(), self.biases[i].double()) + 2.0 * (y @ a.T) @ b.T
         y.numpy().tofile(path)
         return "yes"
 
-    @property
     def pristine(self):
-        return nets_pristine(self.folder)
+        """The weights as the file has them, mapped anew."""
+        tensors = load_file(f"{self.folder}/model.safetensors")
+        return [tensors[f"fc{i + 1}.weight"] for i in range(len(self.weights))]
 
     def changed(self):
         """The share of the base weights' elements that differ from the file's, and the largest difference."""
         changed = total = 0
         largest = 0.0
-        for weight, was in zip(self.weights, self.pristine):
+        for weight, was in zip(self.weights, self.pristine()):
             difference = (weight.float() - was.float()).abs()
             changed += int((difference > 0).sum())
             total += difference.numel()
@@ -186,6 +179,7 @@ class Theirs:
         reset_peak()
         if what == "load":
             self.adapters(1)
+        elif what == "pass":
             self.model(self.x(64))
         elif what == "merge":
             self.model.merge_adapter(["a0"])
@@ -194,16 +188,6 @@ class Theirs:
         elif what == "base":
             self.net(self.x(64))
         return f"{peak_kilobytes() - before} {anonymous_kilobytes() - own}"
-
-    def resident(self):
-        return f"{resident_kilobytes()} {anonymous_kilobytes()}"
-
-
-def nets_pristine(folder):
-    from safetensors.torch import load_file
-
-    tensors = load_file(f"{folder}/model.safetensors")
-    return [tensors[f"fc{i + 1}.weight"] for i in range(sum(key.endswith(".weight") for key in tensors))]
 
 
 def main():
