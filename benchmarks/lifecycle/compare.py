@@ -19,7 +19,7 @@ TOLERANCE = {"wan": 3e-2, "minilm": 1e-5}
 
 
 def run(command):
-    """Runs a program to its end: its stages, its time and its peak (KiB)."""
+    """Runs a program to its end: its stages, its time, the part of it in the program itself, and its peak (KiB)."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     text = process.stdout.read()
@@ -28,12 +28,12 @@ def run(command):
     if process.returncode != 0:
         sys.exit(f"compare: {command} left with {process.returncode}")
     stages = {name: (float(taken), int(peak)) for name, taken, peak in (line.split() for line in text.splitlines())}
-    return {"stages": stages, "wall": time.perf_counter() - start, "peak": usage.ru_maxrss}
+    return {"stages": stages, "wall": time.perf_counter() - start, "user": usage.ru_utime, "peak": usage.ru_maxrss}
 
 
 def medians(runs):
     names = runs[0]["stages"]
-    return {"wall": statistics.median(r["wall"] for r in runs), "peak": statistics.median(r["peak"] for r in runs),
+    return {**{key: statistics.median(r[key] for r in runs) for key in ("wall", "user")}, "peak": statistics.median(r["peak"] for r in runs),
             "stages": {n: statistics.median(r["stages"][n][0] for r in runs) for n in names},
             "level": statistics.median(r["stages"]["imports"][1] for r in runs) if "imports" in names else 0}
 
@@ -44,7 +44,7 @@ def main():
     parser.add_argument("files", type=pathlib.Path)
     parser.add_argument("minilm", type=pathlib.Path)
     parser.add_argument("results", type=pathlib.Path)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one turn of minilm: does it run?")
     options = parser.parse_args()
     work = options.results.parent
@@ -53,13 +53,14 @@ def main():
         folder = options.files / ("wan_bf16" if net == "wan" else net)
         model = folder / "model.safetensors" if net == "wan" else options.minilm / "model.safetensors"
         for mode in ("side", "merged"):
-            turns = 1 if options.quick else max(3, options.turns - 2) if net == "wan" else options.turns
+            warm = 1 if mode == "side" and not options.quick else 0  # not counted: it brings the files into memory
+            turns = 1 if options.quick else options.turns
             sides = {"ours": [str(options.bench)], "theirs": [sys.executable, str(HERE / "theirs.py")]}
             runs = {side: [] for side in sides}
-            for turn in range(turns + 1):  # the first is not counted: it brings the files into memory
+            for turn in range(warm + turns):
                 for side, command in sides.items():
                     got = run(command + [net, mode, str(folder), str(model), str(work / side), "1"])
-                    if turn > 0 or options.quick:
+                    if turn >= warm:
                         runs[side].append(got)
             outputs = [numpy.fromfile(work / side, dtype=numpy.float32) for side in ("ours", "theirs")]
             apart = float(abs(outputs[0] - outputs[1]).max() / abs(outputs[1]).max())

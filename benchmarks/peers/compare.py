@@ -91,6 +91,7 @@ class Pair:
                           "ours_own": int(ours_own), "theirs_own": int(theirs_own)})
             print(f"  {self.net} {self.dtype} peak of {what}: {ours} KiB, {theirs} KiB", flush=True)
         self.both("peak unmerge")
+        self.both("adapters 1")
         return found
 
     def checks(self):
@@ -224,9 +225,10 @@ def main():
             pair.load_and_switch(2)
         for threads in thread_counts:
             pair.both(f"threads {threads}")
-            if str(threads) not in results["limits"]:
-                results["limits"][str(threads)] = limits(options, threads)
-                print(f"  limits, {threads} thread(s): {results['limits'][str(threads)]}", flush=True)
+            found, best = limits(options, threads), results["limits"].setdefault(str(threads), {})
+            for what, value in found.items():
+                best[what] = max(value, best.get(what, 0))
+            print(f"  limits, {threads} thread(s): {found}", flush=True)
             pair.merge_and_unmerge(threads)
             for rows in (64,) if options.quick else (1, 64, 512) if net == "stack" else (1, 64):
                 pair.passes(threads, "forward", rows)

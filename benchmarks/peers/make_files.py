@@ -25,12 +25,12 @@ TARGETS = {
 }
 
 
-def save_adapters(net, folder, targets, rank, count):
-    for i in range(count):
+def save_adapters(net, folder, targets, rank, names):
+    for i, name in enumerate(names):
         torch.manual_seed(1000 + i)
         config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, init_lora_weights=False)
         model = peft.get_peft_model(net, config, autocast_adapter_dtype=False)
-        model.save_pretrained(folder / f"adapter_{i:03}")
+        model.save_pretrained(folder / name)
         net = model.unload()
 
 
@@ -40,13 +40,15 @@ def make_net(folder, name, dtype):
     tensors = {key: torch.empty(value.shape, dtype=value.dtype).normal_(0, SIGMA[name]) for key, value in net.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
     net.load_state_dict(tensors, assign=True)
-    save_adapters(net, folder, TARGETS[name], RANK[dtype], ADAPTERS[f"{name}_{dtype}"])
+    save_adapters(net, folder, TARGETS[name], RANK[dtype], [f"adapter_{i:03}" for i in range(ADAPTERS[f"{name}_{dtype}"])])
+    if name != "wan":
+        save_adapters(net, folder, TARGETS[name], 128, ["adapter_rank_128"])  # large enough to tell from the noise in memory
     torch.randn(512, nets.WIDTH[name]).to(DTYPES[dtype]).float().numpy().tofile(folder / "input.f32")
 
 
 def make_minilm(folder):
     net = nets.open_minilm(os.environ["TENON_MINILM"])
-    save_adapters(net, folder, ["query", "key", "value", "dense"], 16, 1)
+    save_adapters(net, folder, ["query", "key", "value", "dense"], 16, ["adapter_000"])
     torch.manual_seed(2)
     torch.randint(1000, 30000, (8, 64), dtype=torch.int32).numpy().tofile(folder / "ids.i32")
 

@@ -12,8 +12,8 @@
 //   forward ROWS           a pass with what is attached; product ROWS: x W^T of the first layer, no adapter
 //   output WHAT ROWS FILE  writes what a pass gives (side, merged) as float32
 //   changed                share of the base's elements that differ from the file, and by how much at most
-//   peak WHAT              of load, merge, unmerge or a pass: KiB above what was resident before, at most, and what of
-//                          it stays in anonymous memory
+//   peak WHAT              of base, load, pass, merge, unmerge, in this order, with an adapter of rank 128: KiB above
+//                          what was resident before, at most, and what of it stays in anonymous memory
 //   limit WHAT             read, copy: GB/s of memory; fma: GFLOP/s of multiply-adds in registers; one thread
 #include <tenon/tenon.hpp>
 
@@ -173,11 +173,13 @@ class Ours {
     const std::int64_t own = status_kilobytes("RssAnon");
     reset_peak();
     if (what == "load") {
-      load_until(1);
+      adapters_.push_back(tn::load_adapter<Net>(folder_ + "/adapter_rank_128"));
+      attach_first();
     } else if (what == "merge") {
       static_cast<void>(merge(true));
     } else if (what == "unmerge") {
-      static_cast<void>(unmerge());
+      guard_.reset();
+      adapters_.clear();
     } else {
       session_.run(x(64));
     }

@@ -148,8 +148,11 @@ def lifecycle_tables(runs):
         ours, theirs = r["ours"], r["theirs"]
         own = theirs["wall"] - theirs["stages"]["imports"]
         above = theirs["peak"] - theirs["level"]
+        user = theirs["user"] - theirs["stages"]["imports_user"]
         lines.append(f"| {name}: time | {time_text(ours['wall'])} | {time_text(theirs['wall'])} | {time_text(own)} | "
                      f"**{factor_text(theirs['wall'] / ours['wall'])}** | **{factor_text(own / ours['wall'])}** |")
+        lines.append(f"| {name}: of it in the program | {time_text(ours['user'])} | {time_text(theirs['user'])} | {time_text(user)} | "
+                     f"**{factor_text(theirs['user'] / ours['user'])}** | **{factor_text(user / ours['user'])}** |")
         lines.append(f"| {name}: peak memory | {size_text(ours['peak'])} | {size_text(theirs['peak'])} | {size_text(above)} | "
                      f"**{factor_text(theirs['peak'] / ours['peak'])}** | **{factor_text(above / ours['peak'])}** |")
     stages = ["imports", "open", "load", "attach", "forward", "detach"]
@@ -232,7 +235,7 @@ threads; below 1 where weights stay in the last-level cache.
 {time_table(kinds('forward', 'product'), limits)}
 
 ## Peak memory
-Resident memory above what was resident before, at most, the base's pages being in already; then what stays of it in
+With an adapter of rank 128. Resident memory above what was resident before, at most, the base's pages being in already; then what stays of it in
 memory that no file stands behind. To about 0.3 MiB. PEFT's merge writes on the base's mapping, so its pages become the
 process's own: they stay, although they add nothing to the resident total.
 
@@ -242,10 +245,11 @@ process's own: they stay, although they add nothing to the resident total.
 [`benchmarks/lifecycle`](../benchmarks/lifecycle): open the base, load the adapter, attach it, one pass, detach it; one thread; the times and
 peaks are the system's for the whole process. *minilm*: all-MiniLM-L6-v2 (f32), 8 texts of 64 tokens, rank 16 on all Linear layers,
 beside transformers. *wan*: the Linear layers of two blocks of Wan 2.1 14B (24 matrices, 1.6 GB of bf16), joined by
-sums and its GELU, 32 rows, rank 32. Medians of {span([r['turns'] for r in lifecycle['runs']], str)} turns; outputs apart by at most
+sums and its GELU, 32 rows, rank 32. Medians of {span([r['turns'] for r in lifecycle['runs']], str)} turn{'' if results['quick'] else 's'}; outputs apart by at most
 {max(r['apart'] for r in lifecycle['runs'] if r['net'] == 'minilm'):.0e} (minilm){''.join(f" and {max(r['apart'] for r in lifecycle['runs'] if r['net'] == 'wan'):.0e} (wan)" for _ in range(any(r['net'] == 'wan' for r in lifecycle['runs'])))} of the largest.
 *Without imports*: less the time of the imports, and above the memory that was resident after them; a wheel of torch with CUDA,
-as PyPI has it, is most of that memory. Ours is always whole.
+as PyPI has it, is most of that memory. Ours is always whole. *In the program*: without the system's share, which on a virtual
+machine swells when its host must find memory anew, as a merge of gigabytes asks.
 
 {lifecycle_tables(lifecycle['runs'])}
 

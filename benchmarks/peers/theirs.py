@@ -78,13 +78,14 @@ class Theirs:
         while self.loaded < int(count):
             name = f"a{self.loaded}"
             if self.model is None:
-                self.model = peft.PeftModel.from_pretrained(
-                    self.net, self.path(0), adapter_name=name, autocast_adapter_dtype=False
-                ).eval()
+                self.wrap(self.path(0))
             else:
                 self.model.load_adapter(self.path(self.loaded), name, autocast_adapter_dtype=False)
             self.loaded += 1
         return "yes"
+
+    def wrap(self, path):
+        self.model = peft.PeftModel.from_pretrained(self.net, path, adapter_name="a0", autocast_adapter_dtype=False).eval()
 
     def load(self, how):
         """Loads one more adapter and makes it the active one; `how`: plain, or low (low_cpu_mem_usage)."""
@@ -178,13 +179,15 @@ class Theirs:
         before, own = resident_kilobytes(), anonymous_kilobytes()
         reset_peak()
         if what == "load":
-            self.adapters(1)
+            self.wrap(f"{self.folder}/adapter_rank_128")
         elif what == "pass":
             self.model(self.x(64))
         elif what == "merge":
             self.model.merge_adapter(["a0"])
         elif what == "unmerge":
             self.model.unmerge_adapter()
+            self.net = self.model.unload()
+            self.model = None
         elif what == "base":
             self.net(self.x(64))
         return f"{peak_kilobytes() - before} {anonymous_kilobytes() - own}"
