@@ -20,7 +20,7 @@ TOLERANCE = {"f32": 1e-5, "bf16": 3e-2}  # of the largest output; bf16: torch ro
 WEIGHTS = {"stack": (4, 2048), "wide": (2, 5120)}  # layers, width
 BYTES = {"f32": 4, "bf16": 2}
 # glibc gives large blocks back to the system as soon as they are free, or not, as the blocks around them happen to lie; a
-# merge of PEFT's, which takes and frees a few matrices, is up to four times faster where it does not.
+# merge of PEFT's, which takes and frees a few matrices, is several times faster where it does not.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 
 
@@ -146,7 +146,7 @@ class Pair:
         (ours,), (theirs,) = self.in_turn([f"{kind} {rows}"], [f"{kind} {rows}"])
         layers, width = WEIGHTS[self.net] if kind == "forward" else (1, WEIGHTS[self.net][1])
         operations = 2 * rows * layers * width * width
-        name = "pass with an adapter" if kind == "forward" else "product x Wᵀ, no adapter"
+        name = "pass with an adapter" if kind == "forward" else "product, no adapter"
         self.add(f"{name}, {rows} {'row' if rows == 1 else 'rows'}", kind, threads, ours, theirs, rows=rows,
                  operations=operations, bytes=layers * width * width * BYTES[self.dtype])
 
@@ -184,7 +184,7 @@ def machine():
     sets = [name for name in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
     versions = {name: importlib.metadata.version(name) for name in ("torch", "peft", "transformers", "safetensors", "numpy")}
     compiler = subprocess.run(["c++", "--version"], capture_output=True, text=True).stdout.splitlines()
-    return {"cpu": model, "cores": os.cpu_count(), "sets": sets, "system": platform.platform(), "versions": versions,
+    return {"cpu": model, "cores": os.cpu_count(), "sets": sets, "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}, {' '.join(platform.libc_ver())}", "versions": versions,
             "python": platform.python_version(), "compiler": compiler[0] if compiler else "?",
             "load": os.getloadavg()[0]}
 

@@ -48,7 +48,7 @@ def log_bars(path, title, rows):
         y = 44 + step * i
         drawing.text(left - 8 if factor >= 1 else at(factor) - 8, y + 11, label, anchor="end")
         drawing.box(min(at(1), at(factor)), y, abs(at(factor) - at(1)), step - 6, OURS if factor >= 1 else THEIRS)
-        drawing.text(max(at(factor), at(1)) + 5, y + 11, f"{factor:.3g}", size=11)
+        drawing.text(max(at(factor), at(1)) + 5, y + 11, f"{factor:.0f}" if factor >= 100 else f"{factor:.3g}", size=11)
     drawing.write(path)
 
 

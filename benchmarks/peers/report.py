@@ -101,7 +101,7 @@ def goals(results):
         goal_line("products in f32: 0.9 x", of("product", dtype="f32"), 0.9, lambda r: product_bound(r, limits)),
         memory_line("peak extra memory of load and attach: 1/10", results["peaks"], ["load"], "see the table"),
         memory_line("peak extra memory of load, attach and the first pass: 1/10", results["peaks"], ["load", "pass"],
-                    "a pass reads the adapter's values, so they are in memory once, as pages of their file; PEFT holds few more copies"),
+                    "a pass reads the adapter's values, so they are in memory once, as pages of their file; PEFT makes copies of them, but not ten"),
         memory_line("peak extra memory of a merge: 1/10", results["peaks"], ["merge"],
                     "ours leaves the base alone, so a merged set is the changed weights again; PEFT overwrites the base "
                     "and needs a few matrices in passing"),
@@ -170,8 +170,9 @@ def machine_text(results):
     figures = "; ".join(f"{n} thread{'s' if n != '1' else ''}: reading {f['read']:.0f} GB/s, copying {f['copy']:.0f} GB/s (read and "
                         f"written), {f['fma']:.0f} GFLOP/s" for n, f in limits.items())
     wanting = [s for s in ("avx512f", "avx512_bf16", "amx_bf16") if s not in m["sets"]]
-    return (f"{m['cpu']}, {m['cores']} cores, with {', '.join(m['sets'])}{', without ' + ', '.join(wanting) if wanting else ''}; {m['system']}. "
-            f"{m['compiler']}, -O3 without `-march`. Python {m['python']}, {versions}. Load average at the start: {m['load']:.1f}. "
+    return (f"{m['cpu']}, {m['cores']} cores, with {', '.join(m['sets'])}{', without ' + ', '.join(wanting) if wanting else ''}; {m['system']}.\n"
+            f"{m['compiler']}, -O3 without `-march`. Python {m['python']}, {versions}.\n"
+            f"Load average at the start: {m['load']:.1f}. "
             f"Medians of {results['turns']} turns, both sides in turn, in warm processes.\n\n"
             f"Limits, as plain loops find them on this machine ({figures}).")
 
@@ -180,7 +181,7 @@ def page(results, lifecycle):
     rows, limits = results["rows"], results["limits"]
     kinds = lambda *names: [r for r in rows if r["kind"] in names]
     threads = sorted({r["threads"] for r in rows})
-    only_one = "" if len(threads) > 1 else " Tenon runs on one thread here, so torch is given one as well."
+    only_one = "" if len(threads) > 1 else " Tenon has one thread, so torch is given one."
     tolerance = results["tolerance"]
     return f"""# Beside PyTorch and PEFT
 
@@ -190,12 +191,13 @@ Written by `bash benchmarks/peers/run.sh`, which makes a virtual environment wit
 {machine_text(results)}
 
 **Fairness.** The same files: bases with fixed seeds, adapters saved by PEFT itself (rank {RANK['f32']} in f32, {RANK['bf16']} in bf16, on
-every Linear), inputs that bf16 holds exactly, everything in the page cache. torch in `inference_mode`, the base mapped and
-not copied (`assign=True`), as many threads as Tenon.{only_one} PEFT by its documented calls, adapters in their file's
-dtype (`autocast_adapter_dtype=False`, less memory and a faster merge than its default), loaded with and without
-`low_cpu_mem_usage`: the faster counts, and is named where it is that one. Imports and PEFT's first use are in no time but the whole programs'.
-No diffusers: these calls of it are PEFT's. In bf16, torch's activations are bf16 and it has no instructions for that on this
-machine unless named above; Tenon's activations are float.
+every Linear), inputs that bf16 holds exactly, everything in the page cache. torch runs in `inference_mode`, its base mapped and
+not copied (`assign=True`), with as many threads as Tenon.{only_one}
+PEFT is called as its documentation says; adapters stay in their file's dtype (`autocast_adapter_dtype=False`: less to hold
+and to convert than its default) and are loaded with and without `low_cpu_mem_usage`: the faster counts, and is named where it is
+that one. No time but the whole programs' holds imports or PEFT's first use. diffusers calls PEFT for all of this, so it has no
+rows of its own. In bf16 torch's activations are bf16, for which it has no instructions on a machine without `avx512_bf16` or
+`amx_bf16`; Tenon's activations are float.
 
 ## The goals
 {goals(results)}
@@ -235,8 +237,8 @@ threads; below 1 where weights stay in the last-level cache.
 {time_table(kinds('forward', 'product'), limits)}
 
 ## Peak memory
-With an adapter of rank 128. Resident memory above what was resident before, at most, the base's pages being in already; then what stays of it in
-memory that no file stands behind. To about 0.3 MiB. PEFT's merge writes on the base's mapping, so its pages become the
+With an adapter of rank 128: resident memory above what was resident before, at most, the base's pages being in already; then
+what stays of it in memory that no file stands behind. To about 0.3 MiB. PEFT's merge writes on the base's mapping, so its pages become the
 process's own: they stay, although they add nothing to the resident total.
 
 {peak_table(results['peaks'])}

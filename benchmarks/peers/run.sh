@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Measures Tenon beside PyTorch and PEFT and writes docs/peers.md, its figures and a section of docs/performance.md.
-#   benchmarks/peers/run.sh           about ten minutes, and what it takes to fetch torch the first time (3 GB, MiniLM 80 MB)
+#   benchmarks/peers/run.sh           about ten minutes; the first time also what pip takes (6 GB on disk; MiniLM: 80 MB)
 #   benchmarks/peers/run.sh --quick   two turns of a few rows; prints the page and writes no docs
 # On Debian it first installs what is missing; TENON_NO_INSTALL=1 makes it list that instead and leave with 3. Weights and
-# results go to build/peers (2.2 GB); TENON_PEERS_VENV names a virtual environment that has requirements.txt already.
+# results go to build/peers (2.2 GB). TENON_PEERS_VENV names a virtual environment that has requirements.txt already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source cmake/debian_packages.sh
@@ -32,8 +32,9 @@ fi
 python=$venv/bin/python
 minilm=$(PYTHON="$python" bash examples/sentences/fetch_model.sh)
 
-[[ -f build/release/build.ninja ]] && cmake --preset release >/dev/null ||
-  cmake --preset release -DTENON_BUILD_TESTS=OFF -DTENON_BUILD_EXAMPLES=OFF >/dev/null
+fresh=()
+[[ -f build/release/build.ninja ]] || fresh=(-DTENON_BUILD_TESTS=OFF -DTENON_BUILD_EXAMPLES=OFF)
+cmake --preset release -DTENON_BUILD_BENCHMARKS=ON "${fresh[@]}" >/dev/null
 cmake --build --preset release -j "$(nproc)" --target bench_peers bench_lifecycle
 
 sets=(stack_f32 wide_bf16 minilm)

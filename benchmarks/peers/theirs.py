@@ -2,7 +2,7 @@
 # The half of PyTorch and PEFT: answers on stdout, line by line, the same questions as ours.cpp, which lists them.
 #   theirs.py NET FOLDER
 # Times are of the call alone, in a warm process: imports and the first use of PEFT are behind it. Adapters keep the dtype
-# that their file has (autocast_adapter_dtype=False): less memory, and a faster merge, than PEFT's default.
+# that their file has (autocast_adapter_dtype=False): less to hold and to convert than with PEFT's default.
 import os
 import sys
 import time
