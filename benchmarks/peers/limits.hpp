@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one thread of this machine can do at most, as far as a plain loop shows: reading and copying memory that is in no
+// cache, and multiply-adds on values that stay in registers (AVX2 and FMA where the processor has them).
+#pragma once
+
+#include "line_protocol.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define TENON_PEERS_AVX2 __attribute__((target("avx2,fma")))
+#else
+#define TENON_PEERS_AVX2
+#endif
+
+namespace tenon::peers {
+
+using EightFloats = float __attribute__((vector_size(32)));
+
+/// Results go here, so that the compiler cannot leave the loops out.
+inline volatile float sink = 0;
+
+/// Sums in eight chains.
+TENON_PEERS_AVX2 inline float sum_all(const std::vector<float>& values) {
+  EightFloats sums[8]{};
+  for (std::size_t i = 0; i + 64 <= values.size(); i += 64)
+    for (std::size_t k = 0; k < 8; ++k) {
+      EightFloats next;
+      std::memcpy(&next, values.data() + i + 8 * k, sizeof next);
+      sums[k] += next;
+    }
+  float total = 0;
+  for (const EightFloats& sum : sums)
+    for (int lane = 0; lane < 8; ++lane) total += sum[lane];
+  return total;
+}
+
+/// Twelve chains of multiply-adds, `rounds` long: 2 * 8 * 12 operations a round.
+TENON_PEERS_AVX2 inline float multiply_adds(std::int64_t rounds) {
+  EightFloats a[12];
+  for (int k = 0; k < 12; ++k) a[k] = EightFloats{} + static_cast<float>(k);
+  const EightFloats factor = EightFloats{} + 0.999f;
+  const EightFloats term = EightFloats{} + 0.001f;
+  for (std::int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+    for (int k = 0; k < 12; ++k) {
+#if defined(__x86_64__)
+      a[k] = _mm256_fmadd_ps(a[k], factor, term);
+#else
+      a[k] = a[k] * factor + term;
+#endif
+    }
+  }
+  float total = 0;
+  for (const EightFloats& chain : a) total += chain[0];
+  return total;
+}
+
+/// read, copy: GB/s (a copy counts its bytes twice); fma: GFLOP/s. The best of seven.
+[[nodiscard]] inline double limit(const std::string& what) {
+  std::vector<float> from(what == "fma" ? 0 : std::size_t{64} << 20, 1.0f);
+  std::vector<float> to(what == "copy" ? from.size() : 0, 2.0f);
+  const auto bytes = static_cast<double>(from.size() * sizeof(float));
+  constexpr std::int64_t rounds = 2'000'000;
+  double best = 1e9;
+  for (int i = 0; i < 7; ++i)
+    best = std::min(best, seconds([&] {
+                      if (what == "read") sink = sum_all(from);
+                      if (what == "copy") std::memcpy(to.data(), from.data(), from.size() * sizeof(float));
+                      if (what == "fma") sink = multiply_adds(rounds);
+                    }));
+  if (what == "read") return bytes / best * 1e-9;
+  if (what == "copy") return 2 * bytes / best * 1e-9;
+  if (what == "fma") return 2.0 * 8 * 12 * rounds / best * 1e-9;
+  throw std::runtime_error("no such limit: " + what);
+}
+
+} // namespace tenon::peers
