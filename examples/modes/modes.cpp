@@ -9,6 +9,7 @@
 //   merged: holds 212.3 KiB, costs 0.9 million operations now and 0 a row
 //   side path: 100 rows expected, and merging (merged) pays from 215 on
 //   merged: 100000 rows expected, and merging pays from 215 on
+//   merged: 53888 weights, 0 % of them unmoved, relative error of the delta below 1e-6: yes
 //   in place: overlay 0 B, the weights as in an overlay: yes, restored: yes
 //   attach: cancelled at stem, after 16.0 KiB of 210.5 KiB
 //   with 2 threads the same bits: yes
@@ -47,7 +48,11 @@ int run() {
   }
 
   const auto merged_weights = [&] {
-    const auto guard = session.attach<tn::merged>(rotated);
+    const auto guard = session.attach<tn::merged>(rotated, tn::measure_loss);
+    const auto loss = guard.loss(); // into 16-bit weights a small delta may be swallowed; these are floats
+    std::printf("merged: %lld weights, %.0f %% of them unmoved, relative error of the delta below 1e-6: %s\n",
+                static_cast<long long>(loss.weights), 100 * loss.share_unmoved(),
+                yes(loss.relative_error() < 1e-6));
     return weights(session);
   }();
   {
