@@ -5,6 +5,7 @@
 #pragma once
 
 #include <tenon/core/fatal.hpp>
+#include <tenon/session/input_dims.hpp>
 #include <tenon/session/model.hpp>
 #include <tenon/session/overlay_pass.hpp>
 #include <tenon/session/overlay_pool.hpp>
@@ -104,7 +105,7 @@ class SessionState {
   /// Computes the net on `inputs`. The outputs are then in the workspace, until the next run or reserve.
   /// Throws `shape_error` for inputs the net does not take.
   void run(std::span<const TensorView> inputs) {
-    const Dims dims = dims_of(inputs);
+    const Dims dims = dims_of_inputs(program_, inputs, workspace_);
     workspace_.plan(dims);
     const std::span<WireView> wires = workspace_.wires();
     for (std::size_t i = 0; i < inputs.size(); ++i)
@@ -124,51 +125,6 @@ class SessionState {
 
  private:
   [[nodiscard]] static std::size_t index(std::int32_t i) noexcept { return static_cast<std::size_t>(i); }
-
-  /// The named dimensions that the inputs' shapes say; all must agree.
-  [[nodiscard]] Dims dims_of(std::span<const TensorView> inputs) const {
-    Dims dims{.batch = -1, .tokens = -1};
-    for (std::size_t i = 0; i < inputs.size(); ++i) unify(i, inputs[i], dims);
-    if (dims.batch < 0) dims.batch = 1;
-    if (dims.tokens < 0) dims.tokens = 1;
-    return dims;
-  }
-
-  /// Matches from the last dimension on; leading named dimensions may be left out and are then 1.
-  void unify(std::size_t i, const TensorView& input, Dims& dims) const {
-    const Wire& wire = program_.wires[index(program_.inputs[i])];
-    const auto refuse = [&](std::string_view why) {
-      std::string expected = "[";
-      for (int d = 0; d < wire.shape.rank; ++d) {
-        const Dim& dim = wire.shape.dims[d];
-        expected += concat(d == 0 ? "" : ", ", dim.axis == Axis::fixed ? std::to_string(dim.extent)
-                                                                       : std::string(axis_name(dim.axis)));
-      }
-      throw shape_error(ErrorCode::wrong_shape,
-                        concat("input ", program_.text_of(wire.name), ": expected ", expected, "] ",
-                               dtype_name(wire.shape.dtype), ", got ", input.text(), why));
-    };
-    if (input.dtype != wire.shape.dtype || input.rank > wire.shape.rank) refuse("");
-    for (int d = 1; d <= wire.shape.rank; ++d) {
-      const Dim& dim = wire.shape.dims[wire.shape.rank - d];
-      const std::int64_t extent = d <= input.rank ? input.extent(input.rank - d) : 1;
-      if (dim.axis == Axis::fixed) {
-        if (extent != dim.extent) refuse("");
-        continue;
-      }
-      std::int64_t& value = dim.axis == Axis::batch ? dims.batch : dims.tokens;
-      if (value >= 0 && value != extent)
-        refuse(concat("; another input has ", axis_name(dim.axis), " = ", value));
-      value = extent;
-    }
-    if (input.size() == 0) refuse("; it has no elements");
-    if (workspace_.holds(input.data)) refuse("; it lies in this session's own workspace, make a copy");
-    if (!input.is_contiguous()) refuse("; its elements must be contiguous, make a copy");
-    if (reinterpret_cast<std::uintptr_t>(input.data) %
-            static_cast<std::uintptr_t>(dtype_bytes(input.dtype)) !=
-        0)
-      refuse("; its address must be a multiple of the element's size, make a copy");
-  }
 
   /// Loops are walked in place: after each round the buffers of the carried wire and of the result change
   /// places.
