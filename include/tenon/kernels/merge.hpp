@@ -5,9 +5,11 @@
 // product, read from panels of A that are made once for all rows. The base is never written; undoing a merge
 // is dropping `out`. Each element depends on the base and the terms alone: not on addresses, nor on which rows
 // are merged together. Cost: 2 rows cols rank flops per term, one read of W and one write, 710 KiB of scratch,
-// whatever the shapes, the ranks and the number of terms. One thread.
+// whatever the shapes, the ranks and the number of terms. With AMX, bfloat16 goes another way (amx_merge.hpp).
+// One thread.
 #pragma once
 
+#include <tenon/kernels/amx_merge.hpp>
 #include <tenon/kernels/low_rank.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
@@ -15,6 +17,7 @@
 #include <tenon/kernels/merge_loss.hpp>
 #include <tenon/kernels/panels.hpp>
 #include <tenon/kernels/scratch.hpp>
+#include <tenon/kernels/tile_unit.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/kernels/weight_tile.hpp>
 
@@ -36,6 +39,8 @@ inline constexpr std::int64_t merge_panel_floats = 128 * 1024; ///< of A, made i
 inline constexpr std::int64_t merge_scratch_bytes =
     scratch_sum({scratch_bytes<float>(merge_panel_floats), scratch_bytes<float>(merge_rows* merge_rank),
                  scratch_bytes<float>(merge_rows* merge_cols)});
+static_assert(amx_merge_scratch_bytes <= merge_scratch_bytes,
+              "the matrix unit's merge uses the same scratch");
 
 /// Panels [rank, cols] of A, for a range of all ranks and the columns from `col` on.
 inline void make_panels_of_a(const VectorKernels& kernels, std::span<const LowRankTerm> terms,
@@ -59,8 +64,8 @@ inline void make_panels_of_a(const VectorKernels& kernels, std::span<const LowRa
 /// out = base + tile and, if it is asked for, what that lost.
 inline void finish_tile(const MergeKernels& merge, WeightMatrix base, ConstMatrix tile, std::byte* out,
                         std::int64_t out_stride, MergeLoss* loss) {
-  merge.add_tile(base, tile, out, out_stride);
-  if (loss != nullptr) merge.measure(base, tile, out, out_stride, *loss);
+  merge.add_tile(base, tile, 1.0f, out, out_stride);
+  if (loss != nullptr) merge.measure(base, tile, 1.0f, out, out_stride, *loss);
 }
 
 /// All rows of some columns, for the panels of these columns of A. To measure a loss, sums are made in a
@@ -127,6 +132,11 @@ inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms
   for ([[maybe_unused]] const LowRankTerm& term : terms)
     assert(term.a.cols == base.cols && term.b.rows == base.rows && term.b.cols == term.a.rows &&
            "merge_low_rank: shapes A [rank,in], B [out,rank]");
+#if defined(__x86_64__)
+  if (kernels.set == InstructionSet::amx && fits_tiles(base, terms))
+    return merge_on_tiles<ProcessorTiles>(merge_kernels(kernels.set), base, terms, out, stride, scratch,
+                                          loss);
+#endif
   const auto panels = scratch.take<float>(merge_panel_floats);
   const auto b_room = scratch.take<float>(merge_rows * merge_rank);
   const auto tile = scratch.take<float>(merge_rows * merge_cols);
