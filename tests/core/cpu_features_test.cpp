@@ -39,13 +39,18 @@ TEST_CASE("The features are those that the system lists") {
   CHECK(f.amx_bf16 == system_lists("amx_bf16", f.amx_bf16));
 }
 
+TEST_CASE("Tiles are permitted only where there are any") {
+  const CpuFeatures f = cpu_features();
+  CHECK((f.amx_tile || !f.tiles_permitted));
+}
+
 TEST_CASE("Asking twice gives the same answer") { CHECK(cpu_features() == cpu_features()); }
 
 TEST_CASE("The text names what is there and says none otherwise") {
   CHECK(CpuFeatures{}.text() == "none");
   CHECK(CpuFeatures{.avx2 = true, .f16c = true, .amx_bf16 = true}.text() == "avx2 f16c amx_bf16");
-  CHECK(CpuFeatures{true, true, true, true, true, true, true, true, true}.text() ==
-        "avx2 fma f16c avx512f avx512bw avx512vl avx512_bf16 amx_tile amx_bf16");
+  CHECK(CpuFeatures{true, true, true, true, true, true, true, true, true, true}.text() ==
+        "avx2 fma f16c avx512f avx512bw avx512vl avx512_bf16 amx_tile amx_bf16 tiles_permitted");
 }
 
 } // namespace

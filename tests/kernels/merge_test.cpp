@@ -5,6 +5,7 @@
 
 #include <support/allocation_probe.hpp>
 #include <support/instruction_sets.hpp>
+#include <support/merge_checks.hpp>
 #include <support/naive.hpp>
 
 #include <algorithm>
@@ -39,67 +40,6 @@ using namespace tenon;
 using namespace tenon::kernels;
 using namespace tenon::test;
 
-namespace {
-
-std::vector<std::byte> merged(const StoredMatrix& base, std::span<const LowRankTerm> terms,
-                              std::size_t shift = 0, const VectorKernels& kernels = vector_kernels()) {
-  const auto size = static_cast<std::size_t>(base.view.rows * base.view.cols * dtype_bytes(base.view.dtype));
-  std::vector<std::byte> out(size + shift + 1, std::byte{0x5A});
-  const ExactScratch room(merge_scratch_bytes);
-  merge_low_rank(base.view, terms, out.data() + shift, room.scratch(), kernels);
-  CHECK(room.guard_untouched());
-  CHECK(out.back() == std::byte{0x5A});
-  return {out.begin() + static_cast<std::ptrdiff_t>(shift), out.end() - 1};
-}
-
-/// Half the distance between neighbours of `type` around `value`: the error of one rounding to nearest.
-double half_spacing(DType type, double value) {
-  const int digits = type == DType::f16 ? 11 : type == DType::bf16 ? 8 : 24;
-  const int least = type == DType::f16 ? -13 : -125;
-  int exponent = 0;
-  std::frexp(value, &exponent);
-  return std::ldexp(1.0, (exponent < least ? least : exponent) - digits - 1);
-}
-
-/// The largest error beyond one rounding to the base's type, in units of 2^-24 * magnitude.
-double merge_error(const StoredMatrix& base, std::span<const Factors> factors,
-                   std::span<const std::byte> got) {
-  Twin twin(base.view.rows, base.view.cols);
-  twin.add_all(base);
-  for (const Factors& f : factors)
-    twin.add_product(static_cast<double>(f.term.scale), f.a.view.rows, f.b, f.a);
-  double worst = 0;
-  for (std::int64_t i = 0; i < twin.rows * twin.cols; ++i) {
-    float value = std::numeric_limits<float>::quiet_NaN();
-    decode(base.view.dtype, got.data() + i * dtype_bytes(base.view.dtype), 1, &value);
-    const double exact = twin.value[static_cast<std::size_t>(i)];
-    const double unit = float_unit * twin.magnitude[static_cast<std::size_t>(i)];
-    const double larger = std::max(std::abs(exact), std::abs(static_cast<double>(value)));
-    const double error = std::abs(static_cast<double>(value) - exact) - half_spacing(base.view.dtype, larger);
-    if (!(error <= worst * unit)) worst = error / unit;
-  }
-  return worst;
-}
-
-/// Whether two merges differ nowhere by more than neighbours of `type` do, and by what sums of `depth` random
-/// products below 1/4, which stay near 1, may differ in another order.
-bool agree_within_one_rounding(DType type, std::span<const std::byte> x, std::span<const std::byte> y,
-                               double depth) {
-  const std::int64_t bytes = dtype_bytes(type);
-  for (std::int64_t i = 0; i < std::ssize(x); i += bytes) {
-    float a = 0;
-    float b = 0;
-    decode(type, x.data() + i, 1, &a);
-    decode(type, y.data() + i, 1, &b);
-    const double larger = std::max(std::abs(static_cast<double>(a)), std::abs(static_cast<double>(b)));
-    const double room = 2 * half_spacing(type, larger) + depth * float_unit;
-    if (!(std::abs(static_cast<double>(a) - static_cast<double>(b)) <= room)) return false;
-  }
-  return x.size() == y.size();
-}
-
-} // namespace
-
 TEST_CASE("A merge agrees with float64 and rounds once for all sizes and dtypes and ranks") {
   for (const DType type : weight_dtypes)
     for (const std::int64_t rows : {std::int64_t{1}, std::int64_t{13}, merge_rows, merge_rows + 1})
@@ -119,10 +59,10 @@ TEST_CASE(
     return static_cast<std::int64_t>((static_cast<double>(numbers.next()) + 1.0) * 0.5 *
                                      static_cast<double>(most + 1));
   };
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < 40; ++i) {
     const std::int64_t rows = 1 + any(i % 4 == 0 ? 60 : 26);
     const std::int64_t cols = 1 + any(i % 4 == 1 ? 300 : 70);
-    const std::int64_t rank = i % 10 == 9 ? merge_rank + any(40) : 1 + any(i % 3 == 0 ? 511 : 48);
+    const std::int64_t rank = i % 20 == 19 ? merge_rank + any(40) : 1 + any(i % 3 == 0 ? 511 : 48);
     const DType type = weight_dtypes[any(2)];
     const StoredMatrix base(rows, cols, type, static_cast<std::uint64_t>(i), {any(9), any(5)});
     const Factors f(rows, cols, rank, weight_dtypes[any(2)], 0.25f, 100, {any(9), any(3)});
@@ -152,10 +92,9 @@ TEST_CASE("Rows merged in two parts have the bits of rows merged at once, wherev
         for (std::int64_t at = 1; at < rows; at += rank < 9 ? 1 : 29) {
           std::vector<std::byte> parts(whole.size());
           for (const auto& [first, count] : {std::pair<std::int64_t, std::int64_t>{at, rows - at}, {0, at}}) {
-            LowRankTerm term = f.term;
-            term.b = term.b.block(first, 0, count, rank);
-            merge_low_rank(base.view.block(first, 0, count, cols), {&term, 1},
-                           parts.data() + first * cols * dtype_bytes(type), room.scratch(), kernels);
+            merge_low_rank(base.view.block(first, 0, count, cols), {&f.term, 1},
+                           parts.data() + first * cols * dtype_bytes(type), room.scratch(), kernels,
+                           {.first_row = first});
           }
           INFO(instruction_set_name(kernels.set), " ", dtype_name(type), " ", rank, " ", at);
           CHECK(parts == whole);

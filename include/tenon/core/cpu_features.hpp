@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What this machine's processor can do, asked once at run time: kernels are compiled for several instruction
 // sets and chosen by these flags, so a user needs no -march. Other architectures have none of them.
-// Cost: a few loads from a table that the compiler's runtime fills before main().
+// Cost: a few loads from a table that the compiler's runtime fills before main(); with AMX, a system call once.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 namespace tenon {
 
 /// The x86 extensions that Tenon has kernels for. A flag also means that the system saves the registers it
-/// needs; tiles (`amx_*`) moreover want the kernel's permission, once per process (arch_prctl), before use.
+/// needs; tiles (`amx_*`) moreover want its permission, once per process.
 struct CpuFeatures {
   bool avx2 = false;
   bool fma = false;
@@ -20,6 +20,7 @@ struct CpuFeatures {
   bool avx512_bf16 = false;
   bool amx_tile = false;
   bool amx_bf16 = false;
+  bool tiles_permitted = false; ///< to this process
 
   friend constexpr bool operator==(const CpuFeatures&, const CpuFeatures&) = default;
 
@@ -36,7 +37,8 @@ struct CpuFeatures {
                     {avx512vl, "avx512vl"},
                     {avx512_bf16, "avx512_bf16"},
                     {amx_tile, "amx_tile"},
-                    {amx_bf16, "amx_bf16"}};
+                    {amx_bf16, "amx_bf16"},
+                    {tiles_permitted, "tiles_permitted"}};
     std::string out;
     for (const auto& feature : features)
       if (feature.has) out.append(out.empty() ? "" : " ").append(feature.name);
@@ -44,11 +46,28 @@ struct CpuFeatures {
   }
 };
 
+/// Asks Linux, at the first call, to let this process use tiles (arch_prctl, ARCH_REQ_XCOMP_PERM), which it
+/// does not do by itself since they make every thread's saved state 8 KiB larger. No other system is asked.
+[[nodiscard]] inline bool permit_tiles() noexcept {
+#if defined(__x86_64__) && defined(__linux__)
+  static const bool is_permitted = [] {
+    constexpr long call = 158, request = 0x1023, tile_data = 18;
+    long result = call;
+    asm volatile("syscall" : "+a"(result) : "D"(request), "S"(tile_data) : "rcx", "r11", "memory");
+    return result == 0;
+  }();
+  return is_permitted;
+#else
+  return false;
+#endif
+}
+
 /// The features of the processor this runs on. May be called from any thread, also before main().
 [[nodiscard]] inline CpuFeatures cpu_features() noexcept {
 #if defined(__x86_64__) && defined(__GNUC__)
   __builtin_cpu_init();
   const auto has = [](int supported) { return supported != 0; };
+  const bool has_tiles = has(__builtin_cpu_supports("amx-tile"));
   return {.avx2 = has(__builtin_cpu_supports("avx2")),
           .fma = has(__builtin_cpu_supports("fma")),
           .f16c = has(__builtin_cpu_supports("f16c")),
@@ -56,8 +75,9 @@ struct CpuFeatures {
           .avx512bw = has(__builtin_cpu_supports("avx512bw")),
           .avx512vl = has(__builtin_cpu_supports("avx512vl")),
           .avx512_bf16 = has(__builtin_cpu_supports("avx512bf16")),
-          .amx_tile = has(__builtin_cpu_supports("amx-tile")),
-          .amx_bf16 = has(__builtin_cpu_supports("amx-bf16"))};
+          .amx_tile = has_tiles,
+          .amx_bf16 = has(__builtin_cpu_supports("amx-bf16")),
+          .tiles_permitted = has_tiles && permit_tiles()};
 #else
   return {};
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which instructions the kernels use. They are compiled for several sets, whatever flags the program is
 // compiled with, and the best one that the processor has is taken at run time. The environment variable
-// TENON_INSTRUCTION_SET (portable, avx2, avx512) asks for another, so that each can be tested on one machine.
+// TENON_INSTRUCTION_SET (portable, avx2, avx512, amx) asks for another, so that each can be tested on one machine.
 // Results of two sets differ by float rounding; those of one set are the same on every machine. Any thread.
 #pragma once
 
@@ -22,9 +22,11 @@ enum class InstructionSet : std::uint8_t {
   portable, ///< what the program was compiled for: SSE2 on x86-64, NEON on ARM, unless flags say more
   avx2,     ///< with FMA and F16C: 8 floats together
   avx512,   ///< AVX-512F: 16 floats together
+  amx,      ///< the same, and a matrix unit for bfloat16, which the system permits this process to use
 };
 
-inline constexpr std::array<std::string_view, 3> instruction_set_names = {"portable", "avx2", "avx512"};
+inline constexpr std::array<std::string_view, 4> instruction_set_names = {"portable", "avx2", "avx512",
+                                                                          "amx"};
 
 [[nodiscard]] constexpr std::string_view instruction_set_name(InstructionSet set) noexcept {
   return instruction_set_names[static_cast<std::size_t>(set)];
@@ -33,7 +35,9 @@ inline constexpr std::array<std::string_view, 3> instruction_set_names = {"porta
 /// The best set of a processor with these features.
 [[nodiscard]] constexpr InstructionSet best_instruction_set(const CpuFeatures& cpu) noexcept {
   if (!(cpu.avx2 && cpu.fma && cpu.f16c)) return InstructionSet::portable;
-  return cpu.avx512f ? InstructionSet::avx512 : InstructionSet::avx2;
+  if (!cpu.avx512f) return InstructionSet::avx2;
+  const bool has_tiles = cpu.amx_tile && cpu.amx_bf16 && cpu.tiles_permitted;
+  return has_tiles ? InstructionSet::amx : InstructionSet::avx512;
 }
 
 /// What `wanted`, the value of TENON_INSTRUCTION_SET, asks of this processor. Nothing or "" is the best set.
@@ -49,8 +53,9 @@ inline constexpr std::array<std::string_view, 3> instruction_set_names = {"porta
                 concat("TENON_INSTRUCTION_SET=", wanted, ": this processor has ", cpu.text(),
                        "; leave the variable unset, or set it to ", instruction_set_name(best)));
   }
-  throw error(ErrorCode::bad_argument, concat("TENON_INSTRUCTION_SET=", wanted,
-                                              ": expected portable, avx2 or avx512, or no such variable"));
+  throw error(ErrorCode::bad_argument,
+              concat("TENON_INSTRUCTION_SET=", wanted,
+                     ": expected portable, avx2, avx512 or amx, or no such variable"));
 }
 
 /// The set this process uses, decided at the first call. Throws as `chosen_instruction_set`.

@@ -5,16 +5,20 @@
 // product, read from panels of A that are made once for all rows. The base is never written; undoing a merge
 // is dropping `out`. Each element depends on the base and the terms alone: not on addresses, nor on which rows
 // are merged together. Cost: 2 rows cols rank flops per term, one read of W and one write, 710 KiB of scratch,
-// whatever the shapes, the ranks and the number of terms. One thread.
+// whatever the shapes, the ranks and the number of terms. With AMX, bfloat16 goes another way (amx_merge.hpp).
+// One thread.
 #pragma once
 
+#include <tenon/kernels/amx_merge.hpp>
 #include <tenon/kernels/low_rank.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/merge_kernels.hpp>
 #include <tenon/kernels/merge_loss.hpp>
+#include <tenon/kernels/merge_part.hpp>
 #include <tenon/kernels/panels.hpp>
 #include <tenon/kernels/scratch.hpp>
+#include <tenon/kernels/tile_unit.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/kernels/weight_tile.hpp>
 
@@ -36,6 +40,8 @@ inline constexpr std::int64_t merge_panel_floats = 128 * 1024; ///< of A, made i
 inline constexpr std::int64_t merge_scratch_bytes =
     scratch_sum({scratch_bytes<float>(merge_panel_floats), scratch_bytes<float>(merge_rows* merge_rank),
                  scratch_bytes<float>(merge_rows* merge_cols)});
+static_assert(amx_merge_scratch_bytes <= merge_scratch_bytes,
+              "the matrix unit's merge uses the same scratch");
 
 /// Panels [rank, cols] of A, for a range of all ranks and the columns from `col` on.
 inline void make_panels_of_a(const VectorKernels& kernels, std::span<const LowRankTerm> terms,
@@ -59,15 +65,9 @@ inline void make_panels_of_a(const VectorKernels& kernels, std::span<const LowRa
 /// out = base + tile and, if it is asked for, what that lost.
 inline void finish_tile(const MergeKernels& merge, WeightMatrix base, ConstMatrix tile, std::byte* out,
                         std::int64_t out_stride, MergeLoss* loss) {
-  merge.add_tile(base, tile, out, out_stride);
-  if (loss != nullptr) merge.measure(base, tile, out, out_stride, *loss);
+  merge.add_tile(base, tile, 1.0f, out, out_stride);
+  if (loss != nullptr) merge.measure(base, tile, 1.0f, out, out_stride, *loss);
 }
-
-/// Which rows of a weight a call merges, and what it tells.
-struct MergePart {
-  std::int64_t first_row = 0; ///< of `base` and `out` in the terms' B
-  MergeLoss* loss = nullptr;  ///< what the rounding lost is added to it, in the same pass and the same bytes
-};
 
 /// All rows of some columns, for the panels of these columns of A. To measure a loss, sums are made in a
 /// tile. It begins at -0, to which any sum can be added unchanged, so that the bytes are the same.
@@ -134,6 +134,11 @@ inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms
   for ([[maybe_unused]] const LowRankTerm& term : terms)
     assert(term.a.cols == base.cols && term.b.rows >= part.first_row + base.rows &&
            term.b.cols == term.a.rows && "merge_low_rank: shapes A [rank,in], B [out,rank]");
+#if defined(__x86_64__)
+  if (kernels.set == InstructionSet::amx && fits_tiles(base, terms))
+    return merge_on_tiles<ProcessorTiles>(merge_kernels(kernels.set), base, terms, out, stride, scratch,
+                                          part);
+#endif
   const auto panels = scratch.take<float>(merge_panel_floats);
   const auto b_room = scratch.take<float>(merge_rows * merge_rank);
   const auto tile = scratch.take<float>(merge_rows * merge_cols);

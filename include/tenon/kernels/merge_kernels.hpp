@@ -31,11 +31,12 @@ struct MergeKernels {
   /// weight and rounded once. Reads no column of the base and writes none of `out` past the last.
   void (*merge_rows)(WeightMatrix base, ConstMatrix left, const float* panels, std::byte* out,
                      std::int64_t out_stride) noexcept;
-  /// out = base + tile, whose rows have room for whole panels; as `merge_rows` where tile = left panels
-  void (*add_tile)(WeightMatrix base, ConstMatrix tile, std::byte* out, std::int64_t out_stride) noexcept;
-  /// loss += what the merged weights [rows, cols], of the base's type, lost of base + delta; in double
-  void (*measure)(WeightMatrix base, ConstMatrix delta, const std::byte* merged, std::int64_t stride,
-                  MergeLoss& loss) noexcept;
+  /// out = base + scale tile, whose rows have room for whole panels; as `merge_rows` where that is left panels
+  void (*add_tile)(WeightMatrix base, ConstMatrix tile, float scale, std::byte* out,
+                   std::int64_t out_stride) noexcept;
+  /// loss += what the merged weights [rows, cols], of the base's type, lost of base + scale delta; in double
+  void (*measure)(WeightMatrix base, ConstMatrix delta, float scale, const std::byte* merged,
+                  std::int64_t stride, MergeLoss& loss) noexcept;
 };
 
 #if defined(TENON_KERNELS_LINKAGE)
@@ -57,7 +58,7 @@ extern const MergeKernels avx512_merge;
 /// The loops for `set`. Precondition: the processor has it.
 [[nodiscard]] constexpr const MergeKernels& merge_kernels(InstructionSet set) noexcept {
 #if defined(__x86_64__)
-  if (set == InstructionSet::avx512) return avx512_merge;
+  if (set >= InstructionSet::avx512) return avx512_merge;
   if (set == InstructionSet::avx2) return avx2_merge;
 #endif
   static_cast<void>(set);

@@ -47,14 +47,15 @@ struct VectorKernels {
 
 #if defined(TENON_KERNELS_LINKAGE)
 // NOLINTBEGIN(bugprone-macro-parentheses): a list of members
-#define TENON_KERNELS_OF(name)                                                                               \
-  {InstructionSet::name, name::width,  name::group, name::multiply_panel,                                    \
-   name::dot_rows,       name::decode, name::encode}
+#define TENON_KERNELS_OF(set, name)                                                                          \
+  {InstructionSet::set, name::width,  name::group, name::multiply_panel,                                     \
+   name::dot_rows,      name::decode, name::encode}
 // NOLINTEND(bugprone-macro-parentheses)
-TENON_KERNELS_LINKAGE VectorKernels portable_kernels = TENON_KERNELS_OF(portable);
+TENON_KERNELS_LINKAGE VectorKernels portable_kernels = TENON_KERNELS_OF(portable, portable);
 #if defined(__x86_64__)
-TENON_KERNELS_LINKAGE VectorKernels avx2_kernels = TENON_KERNELS_OF(avx2);
-TENON_KERNELS_LINKAGE VectorKernels avx512_kernels = TENON_KERNELS_OF(avx512);
+TENON_KERNELS_LINKAGE VectorKernels avx2_kernels = TENON_KERNELS_OF(avx2, avx2);
+TENON_KERNELS_LINKAGE VectorKernels avx512_kernels = TENON_KERNELS_OF(avx512, avx512);
+TENON_KERNELS_LINKAGE VectorKernels amx_kernels = TENON_KERNELS_OF(amx, avx512);
 #endif
 #undef TENON_KERNELS_OF
 #undef TENON_KERNELS_LINKAGE
@@ -63,12 +64,14 @@ extern const VectorKernels portable_kernels;
 #if defined(__x86_64__)
 extern const VectorKernels avx2_kernels;
 extern const VectorKernels avx512_kernels;
+extern const VectorKernels amx_kernels;
 #endif
 #endif
 
 /// The loops for `set`. Precondition: the processor has it.
 [[nodiscard]] constexpr const VectorKernels& vector_kernels(InstructionSet set) noexcept {
 #if defined(__x86_64__)
+  if (set == InstructionSet::amx) return amx_kernels;
   if (set == InstructionSet::avx512) return avx512_kernels;
   if (set == InstructionSet::avx2) return avx2_kernels;
 #endif
