@@ -90,6 +90,11 @@ class Pair:
             found.append({"net": self.net, "dtype": self.dtype, "what": what, "ours": int(ours), "theirs": int(theirs),
                           "ours_own": int(ours_own), "theirs_own": int(theirs_own)})
             print(f"  {self.net} {self.dtype} peak of {what}: {ours} KiB, {theirs} KiB", flush=True)
+        self.ours.ask("own")
+        ours, ours_own = self.ours.ask("peak merge_in_place")
+        self.ours.ask("unmerge_in_place")
+        found.append({**found[-1], "what": "merge in place", "ours": int(ours), "ours_own": int(ours_own)})
+        print(f"  {self.net} {self.dtype} peak of merge in place: {ours} KiB", flush=True)
         self.both("peak unmerge")
         self.both("adapters 1")
         return found
@@ -140,7 +145,11 @@ class Pair:
         self.add("unmerge, memory kept", "unmerge", threads, unmerge, their_unmerge)
         (ours,), (theirs,) = self.in_turn(["switch_merged"], ["switch_merged"])
         self.add("from one merged to another", "switch merged", threads, ours, theirs, bytes=self.moved())
-        self.merges += 3 * (self.options.turns + 1)  # `switch_merged` makes two
+        self.ours.ask("own")
+        (merge, unmerge), (their_merge, their_unmerge) = self.in_turn(["merge_in_place", "unmerge_in_place"], ["merge", "unmerge"])
+        self.add("merge in place", "merge in place", threads, merge, their_merge, bytes=self.moved())
+        self.add("unmerge in place", "unmerge in place", threads, unmerge, their_unmerge, bytes=self.moved())
+        self.merges += 4 * (self.options.turns + 1)  # `switch_merged` makes two
 
     def passes(self, threads, kind, rows):
         (ours,), (theirs,) = self.in_turn([f"{kind} {rows}"], [f"{kind} {rows}"])

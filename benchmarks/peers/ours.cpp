@@ -69,6 +69,9 @@ class Ours {
     if (question == "switch") return number(switch_over());
     if (question == "merge") return number(merge(what != "kept"));
     if (question == "unmerge") return number(unmerge());
+    if (question == "own") return own(), "yes";
+    if (question == "merge_in_place") return number(merge_in_place());
+    if (question == "unmerge_in_place") return number(seconds([&] { own_guard_.reset(); }));
     if (question == "switch_merged") return number(switch_merged());
     if (question == "forward") return number(mean_seconds([&] { session_.run(x(count)); }));
     if (question == "product") return number(mean_seconds([&] { first_.run(x(count)); }));
@@ -134,6 +137,18 @@ class Ours {
     attach_first();
     return taken;
   }
+  /// A base in memory of its own, to merge in place.
+  void own() {
+    own_guard_.reset();
+    own_session_.reset();
+    own_model_.reset();
+    own_model_.emplace(tn::open<Net>(folder_ + "/model.safetensors", {.own_weights = true}));
+    own_session_.emplace(*own_model_);
+    static_cast<void>(use_threads(*own_session_, session_.threads()));
+  }
+  double merge_in_place() {
+    return seconds([&] { own_guard_.emplace(own_session_->template plan<tn::in_place>(adapters_[0])); });
+  }
   double switch_merged() {
     guard_.emplace(session_.template plan<tn::merged>(adapters_[0]));
     const double taken =
@@ -177,6 +192,8 @@ class Ours {
       attach_first();
     } else if (what == "merge") {
       static_cast<void>(merge(true));
+    } else if (what == "merge_in_place") {
+      static_cast<void>(merge_in_place());
     } else if (what == "unmerge") {
       guard_.reset();
       adapters_.clear();
@@ -194,6 +211,9 @@ class Ours {
   std::vector<float> input_;
   std::vector<tn::Adapter<Net>> adapters_;
   std::optional<tn::Guard> guard_;
+  std::optional<tn::Model<Net>> own_model_;
+  std::optional<tn::Session<Net>> own_session_;
+  std::optional<tn::Guard> own_guard_;
   std::size_t at_ = 0;
 };
 

@@ -94,7 +94,7 @@ def goals(results):
         "| goal, beside PyTorch and PEFT | measured | met |",
         "|---|---|---|",
         *(goal_line(f"merge, {dtype}, {memory}: 10 x faster", of(kind, dtype=dtype), 10, lambda r: merge_bound(r, limits))
-          for dtype in ("f32", "bf16") for kind, memory in (("merge", "memory from the system"), ("merge kept", "memory kept"))),
+          for dtype in ("f32", "bf16") for kind, memory in (("merge", "memory from the system"), ("merge kept", "memory kept"), ("merge in place", "in place on both sides"))),
         goal_line("load and attach: 20 x faster", of("load"), 20, lambda r: "see the table"),
         goal_line(f"switch with {most} loaded: 100 x faster", switches, 100, lambda r: "see the table"),
         goal_line("products in bf16, 64 rows and more: 1.0 x", products, 1.0, lambda r: product_bound(r, limits)),
@@ -105,6 +105,7 @@ def goals(results):
         memory_line("peak extra memory of a merge: 1/10", results["peaks"], ["merge"],
                     "ours leaves the base alone, so a merged set is the changed weights again; PEFT overwrites the base "
                     "and needs a few matrices in passing"),
+        memory_line("peak extra memory of a merge in place on both sides: 1/10", results["peaks"], ["merge in place"], "see the table"),
     ])
 
 
@@ -119,7 +120,7 @@ def time_table(rows, limits):
 
 
 def peak_table(peaks):
-    name = {"load": "load, attach", "pass": "then the first pass, 64 rows", "merge": "merge"}
+    name = {"load": "load, attach", "pass": "then the first pass, 64 rows", "merge": "merge", "merge in place": "merge in place (ours: a base that the model owns)"}
     lines = ["| | ours | theirs | ours / theirs | stays: ours | stays: theirs |", "|---|---|---|---|---|---|"]
     for p in peaks:
         lines.append(f"| {name[p['what']]}: {NET[p['net']]}, {p['dtype']} | {size_text(p['ours'])} | {size_text(p['theirs'])} | "
@@ -228,7 +229,7 @@ system and gives back, or keeps, as it happens. *From the system*: both as they 
 *Kept*: Tenon with `keep_overlays`, theirs with glibc told to keep what it has (`MALLOC_MMAP_MAX_=0`, `MALLOC_TRIM_THRESHOLD_` large);
 so they run in all other tables of times too, since it is the faster way.
 
-{time_table(kinds('merge', 'merge kept', 'unmerge', 'switch merged'), limits)}
+{time_table(kinds('merge', 'merge kept', 'unmerge', 'switch merged', 'merge in place', 'unmerge in place'), limits)}
 
 ## Passes and products
 Limit: the greater of reading the weights and of the multiply-adds (without the adapter's, at most 3 % more), on so many
@@ -262,7 +263,7 @@ machine swells when its host must find memory anew, as a merge of gigabytes asks
 def figures(results, lifecycle, folder):
     folder.mkdir(parents=True, exist_ok=True)
     one = [r for r in results["rows"] if r["threads"] == 1]
-    order = ["switch", "load", "unmerge", "switch merged", "merge", "merge kept", "forward", "product"]
+    order = ["switch", "load", "unmerge", "switch merged", "merge", "merge kept", "merge in place", "unmerge in place", "forward", "product"]
     one.sort(key=lambda r: (order.index(r["kind"]), -gain(r)))
     plots.log_bars(folder / "peers_times.svg", "How many times as long PyTorch or PEFT takes, one thread", [(label(r), gain(r)) for r in one])
     lines = []

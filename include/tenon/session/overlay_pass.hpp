@@ -17,6 +17,7 @@
 namespace tenon {
 
 inline constexpr std::int64_t overlay_band_bytes = std::int64_t{64} * 1024 * 1024;
+inline constexpr std::int64_t dropped_band_bytes = std::int64_t{16} * 1024 * 1024; ///< where pages are let go
 inline constexpr std::int64_t loss_block_rows = 8 * kernels::merge_rows; ///< measured by one thread, together
 
 /// Where the loss of a merge goes: `total`, and room for the blocks of the largest weight, which are added up
@@ -76,13 +77,14 @@ void write_overlay(const SlotTable& slots, OverlayNode& node, const OverlayNode*
   const OverlayPass pass{weight_matrix(slots.source(node.slot)), SlotTable::gather(node, below, skipped),
                          node.data, loss};
   const std::int64_t row_bytes = pass.base.cols * dtype_bytes(pass.base.dtype);
+  const bool drops = drops_source_pages || node.is_in_place; // in place, the source only serves to start from
+  const std::int64_t band_bytes = drops ? dropped_band_bytes : overlay_band_bytes;
   const std::int64_t band_rows =
-      std::max(overlay_band_bytes / row_bytes / loss_block_rows, std::int64_t{1}) * loss_block_rows;
+      std::max(band_bytes / row_bytes / loss_block_rows, std::int64_t{1}) * loss_block_rows;
   for (std::int64_t i = 0; i < pass.base.rows; i += band_rows) {
     const std::int64_t rows = std::min(band_rows, pass.base.rows - i);
     pass.write_band(i, rows, workers);
-    if (drops_source_pages)
-      drop_pages({.data = pass.base.at(i, 0), .bytes = static_cast<std::size_t>(rows * row_bytes)});
+    if (drops) drop_pages({.data = pass.base.at(i, 0), .bytes = static_cast<std::size_t>(rows * row_bytes)});
     after_band(rows * row_bytes);
   }
 }

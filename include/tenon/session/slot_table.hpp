@@ -9,6 +9,7 @@
 
 #include <tenon/graph/program.hpp>
 #include <tenon/graph/step.hpp>
+#include <tenon/weights/file_handle.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -113,6 +114,7 @@ class SlotTable {
     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): a model that owns its weights lent them to one session
     std::memcpy(const_cast<std::byte*>(slot.weight.data), slot.source.data,
                 static_cast<std::size_t>(slot.weight.bytes()));
+    drop_pages({.data = slot.source.data, .bytes = static_cast<std::size_t>(slot.source.bytes())});
   }
   /// Their bytes are no longer what they were: nothing is restored from them.
   void forget_sources() noexcept { has_sources_ = false; }
