@@ -116,13 +116,13 @@ TEST_CASE("Rows merged on tiles in two parts have the bits of rows merged at onc
 
 TEST_CASE("What is not bfloat16 or too long for tiles takes the vector path") {
   const StoredMatrix base = weight(4, 4);
-  const StoredMatrix f16(4, 4, DType::f16, 1);
+  const StoredMatrix other_type(4, 4, DType::f16, 1);
   const Factors good(4, 4, 2048, DType::bf16, 1.0f, 2);
   const Factors one(4, 4, 1, DType::bf16, 2.0f, 2);
   const Factors other(4, 4, 1, DType::f32, 1.0f, 2);
   const Factors nan(4, 4, 1, DType::bf16, std::numeric_limits<float>::quiet_NaN(), 2);
   CHECK(fits_tiles(base.view, {&good.term, 1}));
-  CHECK_FALSE(fits_tiles(f16.view, {&good.term, 1}));
+  CHECK_FALSE(fits_tiles(other_type.view, {&good.term, 1}));
   CHECK_FALSE(fits_tiles(base.view, {&other.term, 1}));
   CHECK_FALSE(fits_tiles(base.view, {&nan.term, 1}));
   CHECK_FALSE(fits_tiles(base.view, std::vector{good.term, one.term})); // 64 tiles and one of another scale

@@ -89,15 +89,15 @@ TEST_CASE("A float merge keeps all but a ten-thousandth of a small delta of whic
   const auto loss_of = [&](DType type) {
     return Merge(StoredMatrix(rows, cols, type, 1), f, vector_kernels(), true).loss;
   };
-  const MergeLoss f32 = loss_of(DType::f32);
-  const MergeLoss f16 = loss_of(DType::f16);
-  const MergeLoss bf16 = loss_of(DType::bf16);
-  CHECK(f32.relative_error() < 2e-4); // 2^-24 of weights that are 10^3 to 10^4 times a delta
-  CHECK(f32.share_unmoved() < 1e-3);
-  CHECK(f16.relative_error() == doctest::Approx(0.67).epsilon(0.05));
-  CHECK(f16.share_unmoved() == doctest::Approx(0.67).epsilon(0.05));
-  CHECK(bf16.relative_error() > 0.9);
-  CHECK(bf16.share_unmoved() > 0.9);
+  const MergeLoss of_f32 = loss_of(DType::f32);
+  const MergeLoss of_f16 = loss_of(DType::f16);
+  const MergeLoss of_bf16 = loss_of(DType::bf16);
+  CHECK(of_f32.relative_error() < 2e-4); // 2^-24 of weights that are 10^3 to 10^4 times a delta
+  CHECK(of_f32.share_unmoved() < 1e-3);
+  CHECK(of_f16.relative_error() == doctest::Approx(0.67).epsilon(0.05));
+  CHECK(of_f16.share_unmoved() == doctest::Approx(0.67).epsilon(0.05));
+  CHECK(of_bf16.relative_error() > 0.9);
+  CHECK(of_bf16.share_unmoved() > 0.9);
 }
 
 TEST_CASE("The loss of blocks adds up to that of the whole") {
