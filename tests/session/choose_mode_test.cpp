@@ -93,6 +93,18 @@ TEST_CASE("Automatic stays within the budget: the side path, or in place where t
   CHECK(session.plan<automatic>(f.tone, many).mode == AttachMode::merged);
 }
 
+TEST_CASE("Overlays that are kept make room for an automatic merge") {
+  Fixture<Net> f;
+  Session session(f.model);
+  session.keep_overlays(1 * MiB);
+  {
+    const Guard guard = session.attach<merged>(f.tone);
+  }
+  f.ledger.set_budget(f.ledger.current().budgeted() + 10'000);
+  const Guard guard = session.attach<automatic>(f.tone, Expect{.rows = 1'000'000});
+  CHECK(guard.mode() == AttachMode::merged);
+}
+
 TEST_CASE("What an automatic attach did is what its plan said, to the byte") {
   Fixture<Net> f;
   Session session(f.model);

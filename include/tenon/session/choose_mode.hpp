@@ -12,6 +12,7 @@
 #include <tenon/core/text.hpp>
 #include <tenon/session/attach_plan.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
@@ -48,8 +49,10 @@ inline constexpr std::int64_t flops_per_byte = 8;
   AttachPlan other = side;
   other.mode = AttachMode::merged;
   count_plan(other);
-  if (!session.ledger().has_room_for(other.bytes)) {
-    const std::int64_t overlays = other.bytes[Category::overlay];
+  const std::int64_t overlays = other.bytes[Category::overlay];
+  BytesByCategory more = other.bytes;
+  more[Category::overlay] -= std::min(overlays, session.overlays().kept_bytes()); // which give way, or serve
+  if (!session.ledger().has_room_for(more)) {
     if (!session.can_merge_in_place())
       return stay("side path: overlays of ", bytes_text(overlays), " do not fit the budget");
     other.mode = AttachMode::in_place;

@@ -73,13 +73,14 @@ class [[nodiscard]] Guard {
     next.replaced = attachment_.overlays();
     count_plan(next);
     check_files(next);
+    const std::string operation = concat("switch (", attach_mode_name(plan_.mode), ")");
     const bool keeps_bytes = next.slots == plan_.slots;
     BytesByCategory asked = next.bytes;
     if (keeps_bytes) asked[Category::overlay] = 0;
-    session.overlays().require(asked, "switch (merged)");
+    session.overlays().require(asked, operation);
     Buffer bytes;
-    if (!keeps_bytes) bytes = session.overlays().take(asked[Category::overlay], "switch (merged)");
-    Attachment fresh(next, keeps_bytes ? overlay_bytes_.data() : bytes.data(), "switch (merged)");
+    if (!keeps_bytes) bytes = session.overlays().take(asked[Category::overlay], operation);
+    Attachment fresh(next, keeps_bytes ? overlay_bytes_.data() : bytes.data(), operation);
     write(fresh, next, progress);
     fresh.link_instead_of(attachment_, session.slots()); // nothing from here on can fail
     attachment_ = std::move(fresh);
