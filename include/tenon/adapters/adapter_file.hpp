@@ -30,6 +30,7 @@ struct AdapterModule {
   };
 
   std::string name{}; ///< as the file writes it, without the key's prefix
+  std::string_view prefix{};
   std::string_view component{};
   std::string_view expert{};
   std::vector<Part> parts{};
@@ -142,9 +143,10 @@ class AdapterFile {
       throw error(ErrorCode::bad_argument,
                   concat("load_adapter: expected a dialect among ", names, ", got ", wanted));
     }
+    // the last one, without prefixes, would explain almost any key: only where no other explains one
     std::size_t most = 0;
-    dialect_ = &dialect_table.front();
-    for (const Dialect& dialect : dialect_table) {
+    dialect_ = &dialect_table.back();
+    for (const Dialect& dialect : std::span(dialect_table).first(dialect_table.size() - 1)) {
       std::size_t known = 0;
       for (const CheckpointTensor& tensor : file_.tensors())
         known += parse_key(dialect, tensor.name).has_value() ? 1 : 0;
@@ -183,7 +185,10 @@ class AdapterFile {
       const auto [found, is_new] =
           at.emplace(concat(key->component, "|", key->expert, "|", key->module), modules_.size());
       if (is_new)
-        modules_.push_back({.name = std::move(key->module), .component = key->component, .expert = key->expert});
+        modules_.push_back({.name = std::move(key->module),
+                            .prefix = key->prefix,
+                            .component = key->component,
+                            .expert = key->expert});
       AdapterModule& module = modules_[found->second];
       if (const CheckpointTensor* const before = module.find(key->part))
         add(FindingKind::duplicate, tensor.name, concat("its slot already has ", before->name));

@@ -67,6 +67,9 @@ class AdapterBinder {
       named = flat.modules;
     } else {
       named = targets_.names.find(module.name);
+      // a net's own paths may begin as a dialect's prefix does: GPT-2's with `transformer.`
+      if (named.empty() && !module.prefix.empty())
+        named = targets_.names.find(concat(module.prefix, module.name));
     }
     if (named.empty()) return add(FindingKind::unmatched_key, module, nearest(module));
     const PeftConfig* const config = file_.config(module.component);

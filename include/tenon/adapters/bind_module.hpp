@@ -54,6 +54,8 @@ struct ModuleBinder {
       return;
     }
     if (data.report.findings.size() != before || !accepted(*kind)) return;
+    if (*kind == AdapterKind::lora && config != nullptr && config->is_dora && need(Part::magnitude) == nullptr)
+      return;
     switch (*kind) {
     case AdapterKind::lora:
       return bind_lora();
@@ -231,7 +233,8 @@ struct ModuleBinder {
 
   // --- LoRA -----------------------------------------------------------------------------------------
   void bind_lora() {
-    if (module.has(Part::embedding_a) || module.has(Part::embedding_b)) return bind_turned_lora(Part::embedding_a, Part::embedding_b);
+    if (module.has(Part::embedding_a) || module.has(Part::embedding_b)) 
+      return bind_turned_lora(Part::embedding_a, Part::embedding_b);
     if (config != nullptr && config->fan_in_fan_out) return bind_turned_lora(Part::lora_a, Part::lora_b);
     const CheckpointTensor* const a = find(Part::lora_a);
     const CheckpointTensor* const b = find(Part::lora_b);

@@ -82,6 +82,7 @@ inline constexpr std::array<Dialect, 7> dialect_table{{
 
 /// A key taken apart. `module` is as the file writes it: dotted or flattened.
 struct AdapterKey {
+  std::string_view prefix{};
   std::string_view component{}; ///< empty where the file does not say
   std::string_view expert{};    ///< "high_noise" or "low_noise", of a model with two denoisers
   std::string_view adapter_name{};
@@ -124,6 +125,7 @@ struct AdapterKey {
   if (prefix == nullptr) return std::nullopt;
   key.remove_prefix(prefix->text.size());
   if (out.expert.empty()) out.expert = take_expert_tag(key);
+  out.prefix = prefix->text;
   out.component = prefix->component;
 
   std::optional<FoundEnding> ending;
@@ -148,7 +150,7 @@ struct AdapterKey {
   out.adapter_name = ending->adapter_name;
   out.module = key.substr(0, ending->at);
   out.module += ending->module_tail;
-  if (out.module.empty()) return std::nullopt;
+  if (out.module.empty() || out.module.front() == '.') return std::nullopt;
   return out;
 }
 

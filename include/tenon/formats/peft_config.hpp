@@ -35,6 +35,7 @@ struct ModulePattern {
 
 struct PeftConfig {
   PeftType type = PeftType::lora;
+  bool is_dora = false;        ///< each module has a magnitude vector
   bool fan_in_fan_out = false; ///< weights are stored [in, out], as GPT-2's
   std::vector<std::string> feedforward{}; ///< IA3: modules whose input is multiplied, not their output
   bool block_share = false;    ///< OFT: one block for all
@@ -106,6 +107,7 @@ class PeftConfigReader {
       config.alpha = root_.at(key, path_).number(what(key));
     }
     config.rank_stabilised = is_on("use_rslora");
+    config.is_dora = is_on("use_dora");
     config.fan_in_fan_out = is_on("fan_in_fan_out");
     config.block_share = is_on("block_share");
     config.constrained = is_on("coft");

@@ -4,6 +4,7 @@
 // fail.
 #pragma once
 
+#include <tenon/adapters/terms.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/attach_plan.hpp>
 
@@ -90,14 +91,6 @@ class Attachment {
     return {first, static_cast<std::size_t>(count)};
   }
 
-  [[nodiscard]] static kernels::LowRankTerm term(const AttachPlan& plan, std::size_t adapter,
-                                                 const SlotFactors& factors) noexcept {
-    return {.a = factors.a,
-            .b = factors.b,
-            .scale = static_cast<float>(factors.scale * plan.weight_at(adapter, factors.slot)),
-            .first_row = factors.first_row};
-  }
-
   /// Where a delta's term will be; set by `fill_deltas`.
   struct DeltaOrder {
     const SlotDelta* delta = nullptr;
@@ -105,48 +98,13 @@ class Attachment {
     kernels::DeltaTerm* term = nullptr;
   };
 
-  /// The term of one delta at `strength`, whose gains go to `u`.
-  [[nodiscard]] static kernels::DeltaTerm delta_term(const SlotDelta& delta, double strength,
-                                                     kernels::WeightMatrix base, float* u,
-                                                     kernels::Workers workers) {
-    kernels::DeltaTerm term = delta.term;
-    const kernels::GainAxis axis = term.gain_axis;
-    const auto weight = static_cast<float>(strength);
-    term.gain_axis = kernels::GainAxis::none;
-    term.scale = static_cast<float>(delta.scale * strength);
-    term.strength = weight;
-    if (delta.gains == GainSource::none) return term;
-    if (delta.gains == GainSource::magnitude) {
-      if (delta.dora_strength != DoraStrength::peft) term.scale = static_cast<float>(delta.scale);
-      term.plain = kernels::fill_dora_gains(base, term,
-                                            {.axis = axis,
-                                             .magnitude = delta.vector,
-                                             .policy = delta.dora_strength,
-                                             .strength = weight,
-                                             .cols_per_input = delta.columns_per_gain},
-                                            u, workers);
-    } else if (delta.gains == GainSource::replace) { // W + strength (D - W)
-      std::fill_n(u, delta.gain_count(base.rows, base.cols), -weight);
-      term.plain = 2 * weight;
-      term.scale = 1;
-    } else {
-      const bool is_factor = delta.gains == GainSource::factor;
-      kernels::fill_ia3_gains(delta.vector,
-                              is_factor ? kernels::Ia3Form::factor : kernels::Ia3Form::difference, weight,
-                              delta.columns_per_gain, u);
-    }
-    term.gain_axis = axis;
-    term.gains = u;
-    return term;
-  }
-
   void make_side_terms(const AttachPlan& plan) {
     sides_ = carve<SideTerm>(plan.term_count);
     side_deltas_ = carve<SideDelta>(plan.delta_count);
     side_slots_.reserve(sides_.size());
     for (std::size_t a = 0; a < plan.adapters.size(); ++a) {
       for (const SlotFactors& factors : plan.adapters[a]->factors) {
-        sides_[side_slots_.size()].term = term(plan, a, factors);
+        sides_[side_slots_.size()].term = low_rank_term(factors, plan.weight_at(a, factors.slot));
         side_slots_.push_back(factors.slot);
       }
       for (const SlotDelta& delta : plan.adapters[a]->deltas)
@@ -159,9 +117,7 @@ class Attachment {
     bias_slots_.reserve(biases_.size());
     for (std::size_t a = 0; a < plan.adapters.size(); ++a)
       for (const SlotBias& bias : plan.adapters[a]->biases) {
-        biases_[bias_slots_.size()].term = {bias.values,
-                                            static_cast<float>(bias.scale * plan.weight_at(a, bias.slot)),
-                                            bias.action, bias.first_row};
+        biases_[bias_slots_.size()].term = bias_term(bias, plan.weight_at(a, bias.slot));
         bias_slots_.push_back(bias.slot);
       }
   }
@@ -200,8 +156,8 @@ class Attachment {
       const std::size_t first_delta = delta_orders_.size();
       for (std::size_t a = 0; a < plan.adapters.size(); ++a) {
         const std::vector<SlotFactors>& factors = plan.adapters[a]->factors;
-        while (next[a] < factors.size() && factors[next[a]].slot == plan.slots[i])
-          terms[made++] = term(plan, a, factors[next[a]++]);
+        for (; next[a] < factors.size() && factors[next[a]].slot == plan.slots[i]; ++next[a])
+          terms[made++] = low_rank_term(factors[next[a]], plan.weight_at(a, plan.slots[i]));
         const std::vector<SlotDelta>& others = plan.adapters[a]->deltas;
         for (; next_delta[a] < others.size() && others[next_delta[a]].slot == plan.slots[i]; ++next_delta[a])
           delta_orders_.push_back({&others[next_delta[a]], a, &deltas[delta_orders_.size()]});
