@@ -11,8 +11,11 @@
 #include <Eigen/LU>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <span>
+#include <utility>
 #include <vector>
 
 using namespace tenon;
@@ -75,11 +78,13 @@ Dense dense_of(const RotationSource& source, const StoredMatrix& blocks, double 
       const Dense& q = skew[static_cast<std::size_t>(stage * stored + (stored == 1 ? 0 : i))];
       Dense r;
       if (source.form == RotationForm::peft_oft && source.neumann_terms > 0) {
-        r = one; // I + 2 Q + 2 Q^2 ... + Q^(n-1), by powers
+        // by its num_cayley_neumann_terms: 1: I; 2: I + 2 Q; 3 and 4: I + 2 Q + 2 Q^2 + Q^3; 5: ... + 2 Q^3 + Q^4
+        const int terms = source.neumann_terms == 3 ? 4 : source.neumann_terms;
+        r = one;
         Dense power = one;
-        for (int k = 1; k < std::max(source.neumann_terms, 4); ++k) {
+        for (int k = 1; k < terms; ++k) {
           power = power * q;
-          r += (k == std::max(source.neumann_terms, 4) - 1 ? 1.0 : 2.0) * power;
+          r += (k == terms - 1 && terms > 2 ? 1.0 : 2.0) * power;
         }
       } else if (source.form == RotationForm::peft_oft || source.form == RotationForm::peft_boft) {
         r = (one - q) * (one + q).inverse(); // X with X (I + Q) = I - Q
