@@ -6,16 +6,20 @@ and gives a dict, module path -> tensor. `tiny_gpt2` is transformers' GPT-2 with
 Both are built from their files in kinds/, so a script that runs twice reads the same weights.
 """
 import contextlib
+import copy
 import hashlib
 import pathlib
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
 KINDS = pathlib.Path(__file__).resolve().parent / "kinds"
+GPT2_CONFIG = GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=24, n_positions=8, attn_implementation="eager", bos_token_id=0,
+                         eos_token_id=0)
+MANIFEST = ("case@strength", "tool", "adapter", "base", "kind", "strength", "tolerance", "forward", "notes")
 
 
 class Layers(nn.Module):
@@ -52,17 +56,15 @@ def drawn(key, shape):
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
 
 
-def layers():
+def layers(file=KINDS / "base.safetensors"):
     net = Layers()
-    net.load_state_dict(load_file(KINDS / "base.safetensors"), strict=True)
+    net.load_state_dict(load_file(file), strict=True)
     return net.eval()
 
 
-def tiny_gpt2():
-    config = GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=24, n_positions=8, attn_implementation="eager", bos_token_id=0,
-                        eos_token_id=0)
-    net = GPT2LMHeadModel(config)
-    net.load_state_dict(load_file(KINDS / "base_gpt2.safetensors"), strict=False)  # lm_head.weight is the embedding, not stored
+def tiny_gpt2(file=KINDS / "base_gpt2.safetensors"):
+    net = GPT2LMHeadModel(copy.deepcopy(GPT2_CONFIG))
+    net.load_state_dict(load_file(file), strict=False)  # lm_head.weight is the embedding, not stored
     net.tie_weights()
     return net.eval()
 
@@ -93,13 +95,38 @@ def float64_arithmetic():
         torch.set_default_dtype(torch.float32)
 
 
+def write_manifest(tool, rows):
+    """Puts `tool`'s rows into manifest.tsv, in place of those that it had there."""
+    path = KINDS / "manifest.tsv"
+    kept = [line.split("\t") for line in path.read_text().splitlines()[1:]] if path.exists() else []
+    rows = sorted([row for row in kept if row[1] != tool] + rows, key=lambda row: row[1] != "peft")
+    path.write_text("".join("\t".join(row) + "\n" for row in [["# " + MANIFEST[0], *MANIFEST[1:]], *rows]))
+
+
+def save_goldens(path, tensors):
+    """Rounded to f32: 6e-8 of a number is far below every tolerance here."""
+    save_file({key: value.float().contiguous().clone() for key, value in tensors.items()}, path)
+
+
+class BlockDiagonal:
+    """PEFT's CUDA extension fbd_cuda on a CPU: (N, D, H, H) -> (N, D*H, D*H). Without it PEFT makes one butterfly stage of any number."""
+
+    @staticmethod
+    def forward(blocks):
+        return [torch.stack([torch.block_diag(*row) for row in blocks])]
+
+
+def butterflies_on_cpu():
+    import peft.tuners.boft.layer as boft_layer
+    boft_layer._FBD_CUDA = BlockDiagonal
+
+
 def write_base_nets():
-    from safetensors.torch import save_file
     net = Layers()
     state = {k: 0.5 * drawn("base/" + k, v.shape) + (1.0 if k in ("norm.weight", "group_norm.weight") else 0.0)
              for k, v in net.state_dict().items()}
     save_file(state, KINDS / "base.safetensors", metadata={"format": "pt"})
-    gpt2 = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=24, n_positions=8))
+    gpt2 = GPT2LMHeadModel(copy.deepcopy(GPT2_CONFIG))
     state = {k: 0.5 * drawn("gpt2/" + k, v.shape) + (1.0 if "ln_" in k and k.endswith("weight") else 0.0)
              for k, v in gpt2.state_dict().items() if k != "lm_head.weight"}
     save_file(state, KINDS / "base_gpt2.safetensors", metadata={"format": "pt"})

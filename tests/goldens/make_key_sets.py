@@ -161,18 +161,15 @@ def pair(module, shape, rank, a="lora_down.weight", b="lora_up.weight", dtype="F
 
 
 def numbered(rows, tiny):
-    """A state dict in which every tensor holds nothing but its row's number, +1. Alphas hold their pair's rank, so nothing is scaled.
-    `tiny` keeps only the dimensions that a converter looks at."""
+    """A state dict in which every tensor holds nothing but its row's number, +1. `tiny` gives the few dimensions that a converter
+    looks at. Alphas hold their pair's rank as it is then, so nothing is scaled."""
     state, rank = {}, {}
-    for key, _, shape in rows:
-        if re.search(r"(lora_down|lora_A|\.down)", key):
-            rank[re.split(r"\.(lora_down|lora_A|down)", key)[0]] = shape[0]
     for number, (key, _, shape) in enumerate(rows):
-        if key.endswith(".alpha"):
-            state[key] = torch.tensor(float(rank[key.removesuffix(".alpha")]), dtype=torch.float32)
-        else:
+        if not key.endswith(".alpha"):
             state[key] = torch.full(tuple(tiny(key, shape)), float(number + 1), dtype=torch.float32)
-    return state
+            if key.endswith("lora_down.weight"):
+                rank[key.removesuffix(".lora_down.weight")] = state[key].shape[0]
+    return {key: state[key] if key in state else torch.tensor(float(rank[key.removesuffix(".alpha")])) for key, _, _ in rows}
 
 
 def targets(rows, converted, alphas=None):
@@ -199,6 +196,11 @@ def write_keys(name, header, rows, column):
 
 def flat(path):
     return path.replace(".", "_")
+
+
+def few(entries, blocks=("0", "1", "10")):
+    """Of a model's blocks, which repeat, only some: for the sets after the first of each model."""
+    return {p: e for p, e in entries.items() if (n := re.match(r"(?:\w*blocks|.*layers)\.(\d+)\.", p)) is None or n[1] in blocks}
 
 
 def in_transformer(path):
@@ -242,15 +244,15 @@ def stable_diffusion(unet15, unetxl, clip_l, clip_g):
     write_keys("kohya_sd15", f"{DIFFUSERS}, StableDiffusionLoraLoaderMixin", rows, targets(rows, state, alphas))
 
     rows = [row for p, (shape, _) in adapted(unetxl).items() for row in pair("lora_unet_" + flat(sgm_name(p)), shape, 16)]
-    rows += [row for p, (shape, _) in clip_l.items() for row in pair("lora_te1_" + flat(p), shape, 16)]
-    rows += [row for p, (shape, _) in clip_g.items() for row in pair("lora_te2_" + flat(p), shape, 16)]
+    rows += [row for p, (shape, _) in few(clip_l).items() for row in pair("lora_te1_" + flat(p), shape, 16)]
+    rows += [row for p, (shape, _) in few(clip_g).items() for row in pair("lora_te2_" + flat(p), shape, 16)]
     state, alphas = StableDiffusionXLLoraLoaderMixin.lora_state_dict(numbered(rows, tiny), unet_config=unetxl_config)
     state = diffusers_to_peft(state)
     check(state, unetxl, {"text_encoder.": clip_l, "text_encoder_2.": clip_g})
     write_keys("kohya_sdxl", f"{DIFFUSERS}, StableDiffusionXLLoraLoaderMixin", rows, targets(rows, state, alphas))
 
     # OneTrainer's own layout for SDXL: kohya's prefixes on diffusers' paths. Attention and feed-forward only.
-    picked = {p: e for p, e in adapted(unetxl, (nn.Linear,)).items() if re.search(r"\.(attn\d|ff)\.", p)}
+    picked = {p: e for p, e in adapted(unetxl, (nn.Linear,)).items() if re.search(r"transformer_blocks\.0\.(attn\d|ff)\.", p)}
     rows = [row for p, (shape, _) in picked.items() for row in pair("lora_unet_" + flat(p), shape, 16, dtype="BF16")]
     state, alphas = StableDiffusionXLLoraLoaderMixin.lora_state_dict(numbered(rows, tiny), unet_config=unetxl_config)
     state = diffusers_to_peft(state)
@@ -271,10 +273,10 @@ def stable_diffusion(unet15, unetxl, clip_l, clip_g):
     write_keys("diffusers_old_sd15", f"{DIFFUSERS}, StableDiffusionLoraLoaderMixin", rows, targets(rows, state))
 
     # diffusers of today: SDXL's UNet and both text encoders, no alphas (they are in the header's lora_adapter_metadata)
-    rows = [row for p, (shape, _) in unetxl.items() if re.search(r"\.attn[12]\.to_(q|k|v|out\.0)$", p)
+    rows = [row for p, (shape, _) in unetxl.items() if re.search(r"blocks\.[01]\.attn[12]\.to_(q|k|v|out\.0)$", p)
             for row in pair("unet." + p, shape, 16, "lora_A.weight", "lora_B.weight", "F16", alpha=False)]
     for prefix, clip in (("text_encoder.", clip_l), ("text_encoder_2.", clip_g)):
-        rows += [row for p, (shape, _) in clip.items() if ".self_attn." in p
+        rows += [row for p, (shape, _) in clip.items() if re.search(r"layers\.(0|11)\.self_attn\.", p)
                  for row in pair(prefix + p, shape, 16, "lora_A.weight", "lora_B.weight", "F16", alpha=False)]
     state, _ = StableDiffusionXLLoraLoaderMixin.lora_state_dict(numbered(rows, tiny))
     check(state, unetxl, {"text_encoder.": clip_l, "text_encoder_2.": clip_g})
@@ -293,17 +295,15 @@ def flux_sets(flux, bfl, clip_l):
         assert not wrong, wrong[:5]
 
     rows = [row for p, (shape, _) in blocks.items() for row in pair("lora_unet_" + flat(p), shape, 16, dtype="BF16")]
-    rows += [row for p, (shape, _) in clip_l.items() for row in pair("lora_te1_" + flat(p), shape, 16, dtype="BF16")]
-    ranks_one = [(k, d, (1, *s[1:]) if "lora_down" in k else (s[0], 1) if "lora_up" in k else s) for k, d, s in rows]
-    state = FluxLoraLoaderMixin.lora_state_dict(numbered(ranks_one, tiny))
+    rows += [row for p, (shape, _) in few(clip_l).items() for row in pair("lora_te1_" + flat(p), shape, 16, dtype="BF16")]
+    state = FluxLoraLoaderMixin.lora_state_dict(numbered(rows, tiny))
     text = {k: v for k, v in state.items() if k.startswith("text_encoder.")}
     state = {k: v for k, v in state.items() if k not in text} | convert_state_dict_to_peft(text)
     check(state)
     write_keys("kohya_flux", f"{DIFFUSERS}, FluxLoraLoaderMixin", rows, targets(rows, state))
 
-    rows = [row for p, (shape, _) in blocks.items() for row in pair("diffusion_model." + p, shape, 16, dtype="BF16")]
-    ranks_one = [(k, d, (1, *s[1:]) if "lora_down" in k else (s[0], 1) if "lora_up" in k else s) for k, d, s in rows]
-    state = FluxLoraLoaderMixin.lora_state_dict(numbered(ranks_one, tiny))
+    rows = [row for p, (shape, _) in few(blocks).items() for row in pair("diffusion_model." + p, shape, 16, dtype="BF16")]
+    state = FluxLoraLoaderMixin.lora_state_dict(numbered(rows, tiny))
     check(state)
     write_keys("comfy_flux", f"{DIFFUSERS}, FluxLoraLoaderMixin", rows, targets(rows, state))
 
@@ -316,7 +316,7 @@ def flux_sets(flux, bfl, clip_l):
                 column.append("(folded)" if key.endswith(".alpha") else " + ".join(f"transformer.{part}.{suffix}" for part in parts))
         write_keys(name, header, rows, column)
 
-    by_table("diffusion_model.", "lora_A.weight", "lora_B.weight", "BF16", False, "comfy_flux_ab", "models/flux_bfl.tsv", blocks)
+    by_table("diffusion_model.", "lora_A.weight", "lora_B.weight", "BF16", False, "comfy_flux_ab", "models/flux_bfl.tsv", few(blocks))
 
     wanted = {p: shape for p, shape in linears.items() if "blocks." in p}
     rows = [row for p, shape in wanted.items() for row in pair("transformer." + p, shape, 16, "lora_A.weight", "lora_B.weight", "BF16", False)]
@@ -325,11 +325,11 @@ def flux_sets(flux, bfl, clip_l):
     write_keys("diffusers_flux", f"{DIFFUSERS}, FluxLoraLoaderMixin", rows, targets(rows, state))
 
     rows = []
-    for i in range(19):
+    for i in (0, 1, 10):
         for n in (1, 2):
             rows += pair(f"double_blocks.{i}.processor.qkv_lora{n}", (9216, 3072), 16, "down.weight", "up.weight", "BF16", False)
             rows += pair(f"double_blocks.{i}.processor.proj_lora{n}", (3072, 3072), 16, "down.weight", "up.weight", "BF16", False)
-    for i in range(38):
+    for i in (0, 1, 10):
         rows += pair(f"single_blocks.{i}.processor.qkv_lora", (9216, 3072), 16, "down.weight", "up.weight", "BF16", False)
         rows += pair(f"single_blocks.{i}.processor.proj_lora", (3072, 15360), 16, "down.weight", "up.weight", "BF16", False)
     state = FluxLoraLoaderMixin.lora_state_dict(numbered(rows, lambda key, shape: (3, 1) if ".up." in key else (1, 1)))
@@ -337,16 +337,16 @@ def flux_sets(flux, bfl, clip_l):
     write_keys("xlabs_flux", f"{DIFFUSERS}, FluxLoraLoaderMixin", rows, targets(rows, state))
 
     # OneTrainer's own layout for Flux, which diffusers' loader knows for attention, embedders and the text encoder
-    known = {p: shape for p, shape in wanted.items() if ".attn." in p}
+    known = {p: shape for p, shape in few(wanted).items() if ".attn." in p}
     rows = [row for p, shape in known.items() for row in pair("lora_transformer_" + flat(p), shape, 16, dtype="BF16")]
-    rows += [row for p, (shape, _) in clip_l.items() for row in pair("lora_te1_" + flat(p), shape, 16, dtype="BF16")]
+    rows += [row for p, (shape, _) in few(clip_l).items() for row in pair("lora_te1_" + flat(p), shape, 16, dtype="BF16")]
     state = FluxLoraLoaderMixin.lora_state_dict(numbered(rows, lambda key, shape: (1, 1)))
     check(state)
     write_keys("onetrainer_flux", f"{DIFFUSERS}, FluxLoraLoaderMixin", rows, targets(rows, state))
 
     # the OMI layout: BFL paths with one tensor per part of what BFL fuses
     rows, column = [], []
-    for p, (shape, parts) in blocks.items():
+    for p, (shape, parts) in few(blocks).items():
         for n, part in enumerate(parts):
             name = f"transformer.{p}.{n}" if len(parts) > 1 else f"transformer.{p}"
             for key, kind, row_shape in pair(name, linears[part], 16, dtype="BF16"):
@@ -369,7 +369,7 @@ def wan_sets(wans):
     t2v, i2v = wans["wan21_t2v_14b"], wans["wan21_i2v_14b"]
     loader = f"{DIFFUSERS}, WanLoraLoaderMixin"
 
-    rows = [row for shape, name in adapted(t2v).values()
+    rows = [row for shape, name in few(adapted(t2v)).values()
             for row in pair("diffusion_model." + name, shape, 32, "lora_A.weight", "lora_B.weight", "BF16", False)]
     state = convert(rows)
     check(state, t2v)
@@ -394,18 +394,18 @@ def wan_sets(wans):
     check(state, i2v)
     write_keys("comfy_wan_i2v", loader, rows, targets(rows, state))
 
-    rows = [row for shape, name in adapted(i2v).values() for row in pair("lora_unet_" + flat(name), shape, 32, dtype="BF16")]
+    rows = [row for shape, name in few(adapted(i2v), ("0", "1", "2", "3")).values() for row in pair("lora_unet_" + flat(name), shape, 32, dtype="BF16")]
     state = convert(rows)
     check(state, i2v)
     write_keys("musubi_wan_i2v", loader, rows, targets(rows, state))
 
     rows, column = [], []
-    for p, (shape, name) in adapted(i2v).items():
+    for p, (shape, name) in few(adapted(i2v)).items():
         rows += pair(name, shape, 32, "lora_A.default.weight", "lora_B.default.weight", "BF16", False)
         column += [f"transformer.{p}.lora_A.weight", f"transformer.{p}.lora_B.weight"]
     write_keys("diffsynth_wan_i2v", "models/wan21_i2v_14b.tsv", rows, column)
 
-    rows = [row for p, (shape, _) in adapted(t2v).items()
+    rows = [row for p, (shape, _) in few(adapted(t2v)).items()
             for row in pair("transformer." + p, shape, 32, "lora_A.weight", "lora_B.weight", "BF16", False)]
     state = convert(rows)
     check(state, t2v)

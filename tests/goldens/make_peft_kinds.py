@@ -3,14 +3,15 @@
 
 Makes   kinds/base.safetensors, base_gpt2.safetensors, inputs.safetensors   the nets of kinds_nets.py and their inputs
         kinds/peft/CASE/               adapter_model.safetensors and adapter_config.json, random and non-zero everywhere
-        kinds/peft/weights.safetensors CASE@STRENGTH/<weight name>, f64: the weights that merging changes, only those
-        kinds/peft/outputs.safetensors CASE@STRENGTH/<module path>, f64: what the adapted layers give on inputs.safetensors, not merged
-        kinds/peft.tsv                 the rows of manifest.tsv for these cases
+        kinds/peft_weights.safetensors CASE@STRENGTH/<weight name>: the weights that merging changes, only those
+        kinds/peft_outputs.safetensors CASE@STRENGTH/<module path>: what the adapted layers give on inputs.safetensors, not merged
+        kinds/manifest.tsv             the rows of these cases
 Run     python -m pip install -r requirements.txt && python make_peft_kinds.py        (one thread, a minute)
 
-The adapter is saved in f32 (f16, bf16 where the case says so), read back from its file, and all goldens are computed in float64.
+The adapter is saved in f32 (f16, bf16 where the case says so), read back from its file, and all goldens are computed in float64 and
+stored rounded to f32.
 STRENGTH multiplies the scale that PEFT computes. PEFT's butterflies with more than one factor need its CUDA extension, which does
-nothing but set blocks on a diagonal; `BlockDiagonal` below stands in for it, so that they run on a CPU.
+nothing but set blocks on a diagonal; kinds_nets.py has the same for a CPU.
 """
 import copy
 import json
@@ -19,13 +20,11 @@ import shutil
 import tempfile
 import warnings
 
-import peft.tuners.boft.layer as boft_layer
 import torch
 from diffusers.loaders.lora_base import LoraBaseMixin
 from peft import (BOFTConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, PeftModel, VeraConfig, get_peft_model,
                   get_peft_model_state_dict)
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import kinds_nets
@@ -35,19 +34,13 @@ HERE = KINDS / "peft"
 ATTN = ["attn.q", "attn.k", "attn.o"]
 
 
-class BlockDiagonal:
-    """PEFT's fbd_cuda: (N, D, H, H) -> (N, D*H, D*H)."""
-
-    @staticmethod
-    def forward(blocks):
-        return [torch.stack([torch.block_diag(*row) for row in blocks])]
-
-
 class Case:
     def __init__(self, config, kind, strengths=(1,), dtype=torch.float32, base="base.safetensors", names=("default",), notes="",
-                 layout="folder", merge=True):
+                 layout="folder", merge="peft", reload=True):
+        """`merge`: "peft" merges, "delta" adds PEFT's own delta once to each weight, None where there is no merged weight.
+        `reload` False: PEFT cannot read the file back as it was, so the model that was saved is used with the file's tensors."""
         self.config, self.kind, self.strengths, self.dtype, self.base = config, kind, strengths, dtype, base
-        self.names, self.notes, self.layout, self.merge = names, notes, layout, merge
+        self.names, self.notes, self.layout, self.merge, self.reload = names, notes, layout, merge, reload
 
 
 def lora(targets, r=4, alpha=6, **more):
@@ -87,14 +80,14 @@ def cases():
         "lora-conv3d": Case(lora(["conv.box"]), "lora", half),
         "lora-conv-b-bias": Case(lora(["conv.three", "conv.one"], lora_bias=True), "lora"),
         "lora-conv-rslora-f16": Case(lora(["conv.three", "conv.one"], r=4, alpha=3, use_rslora=True), "lora", dtype=torch.float16),
-        "lora-conv-grouped": Case(lora(["conv.grouped"], r=4), "lora", half, merge=False,
+        "lora-conv-grouped": Case(lora(["conv.grouped"], r=4), "lora", half, merge=None,
                                   notes="A sees all inputs, B is grouped: no weight of the base's shape exists, PEFT does not merge it"),
         "lora-embedding": Case(lora(["embed"]), "lora", half, notes="lora_embedding_A [r, rows], lora_embedding_B [width, r]"),
         "lora-embedding-rank1-bf16": Case(lora(["embed"], r=1), "lora", dtype=torch.bfloat16),
         "lora-gpt2-linear": Case(lora(["gpt.fc"], fan_in_fan_out=True), "lora", half, notes="base weight is [in, out]"),
         "lora-gpt2-rslora-b-bias": Case(lora(["gpt.fc"], fan_in_fan_out=True, use_rslora=True, lora_bias=True), "lora"),
         "lora-saved-modules": Case(lora(["attn.q"], modules_to_save=["attn.k", "norm"]), "lora", half,
-                                   notes="attn.k and the LayerNorm are whole in the file, replaced whatever the strength"),
+                                   notes="whole in the file, replaced whatever the strength; \"norm\" picks group_norm too: any ending counts"),
         "lora-saved-embedding-and-conv": Case(lora(["attn.q"], modules_to_save=["embed", "conv.one"]), "lora"),
         "lora-mixed-layers": Case(lora(["attn.q", "conv.three", "conv.line", "embed", "mlp.down"], r=3, alpha=2), "lora", half),
         "lora-trainable-tokens": Case(lora(["attn.q"], trainable_token_indices={"embed": [0, 7, 11]}), "lora",
@@ -112,6 +105,7 @@ def cases():
         "dora-gpt2-linear": Case(lora(["gpt.fc"], use_dora=True, fan_in_fan_out=True), "dora", half),
         "dora-f16": Case(lora(ATTN, use_dora=True), "dora", dtype=torch.float16),
         "dora-bf16": Case(lora(["attn.q", "conv.three"], use_dora=True), "dora", dtype=torch.bfloat16),
+        "dora-bias-lora-only": Case(lora(["attn.k", "conv.three"], use_dora=True, bias="lora_only"), "dora"),
         # LoHa and LoKr
         "loha-linear": Case(LoHaConfig(r=3, alpha=2, target_modules=ATTN), "loha", half),
         "loha-rank1": Case(LoHaConfig(r=1, alpha=1, target_modules=["attn.q"]), "loha"),
@@ -132,23 +126,22 @@ def cases():
                           notes="w1 and w2 full: PEFT still scales by alpha/rank of the config, LyCORIS does not"),
         "lokr-conv": Case(LoKrConfig(r=1, alpha=2, target_modules=["conv.one", "conv.three", "conv.line"]), "lokr", half),
         "lokr-conv-effective": Case(LoKrConfig(r=1, alpha=2, decompose_factor=2, use_effective_conv2d=True,
-                                               target_modules=["conv.one", "conv.three", "conv.line"]), "lokr", half,
-                                    notes="Tucker: lokr_t2"),
+                                               target_modules=["conv.one", "conv.three"]), "lokr", half,
+                                    notes="Tucker: lokr_t2; PEFT itself fails on such a Conv1d"),
         "lokr-conv-full": Case(LoKrConfig(r=6, alpha=2, target_modules=["conv.one", "conv.three", "conv.line"]), "lokr"),
         "lokr-conv-grouped": Case(LoKrConfig(r=1, alpha=2, target_modules=["conv.grouped"]), "lokr"),
         "lokr-f16": Case(LoKrConfig(r=1, alpha=2, target_modules=["attn.q", "conv.three"]), "lokr", dtype=torch.float16),
         "lokr-bf16": Case(LoKrConfig(r=1, alpha=2, target_modules=["attn.q", "conv.three"]), "lokr", dtype=torch.bfloat16),
         # (IA)^3
         "ia3-linear": Case(IA3Config(target_modules=ATTN, feedforward_modules=[]), "ia3", notes="scales rows, and the bias with them"),
-        "ia3-feedforward": Case(IA3Config(target_modules=["attn.q", "attn.o", "mlp.down"], feedforward_modules=["attn.o", "down"]), "ia3",
+        "ia3-feedforward": Case(IA3Config(target_modules=["attn.q", "attn.o", "mlp.down"], feedforward_modules=["attn.o", "mlp.down"]), "ia3",
                                 notes="feedforward modules scale columns and leave the bias"),
         "ia3-conv": Case(IA3Config(target_modules=["conv.one", "conv.three", "conv.box"], feedforward_modules=["conv.one"]), "ia3"),
         "ia3-conv-grouped": Case(IA3Config(target_modules=["conv.grouped"], feedforward_modules=["conv.grouped"]), "ia3",
                                  notes="the input's scale is spread over the groups"),
         "ia3-gpt2-linear": Case(IA3Config(target_modules=["gpt.fc"], feedforward_modules=[], fan_in_fan_out=True), "ia3"),
-        "ia3-gpt2-feedforward": Case(IA3Config(target_modules=["gpt.fc"], feedforward_modules=["gpt.fc"], fan_in_fan_out=True), "ia3",
-                                     merge=False),
-        "ia3-f16": Case(IA3Config(target_modules=["attn.q", "mlp.down"], feedforward_modules=["down"]), "ia3", dtype=torch.float16),
+        "ia3-gpt2-feedforward": Case(IA3Config(target_modules=["gpt.fc"], feedforward_modules=["gpt.fc"], fan_in_fan_out=True), "ia3"),
+        "ia3-f16": Case(IA3Config(target_modules=["attn.q", "mlp.down"], feedforward_modules=["mlp.down"]), "ia3", dtype=torch.float16),
         # OFT and BOFT
         "oft-block4": Case(OFTConfig(oft_block_size=4, target_modules=ATTN), "oft",
                            notes="Cayley by a Neumann series of 5 terms, PEFT's default"),
@@ -162,8 +155,9 @@ def cases():
         "oft-coft": Case(OFTConfig(oft_block_size=4, coft=True, eps=0.05, use_cayley_neumann=False, target_modules=ATTN), "oft",
                          notes="the stored blocks lie outside eps: PEFT projects them when they are used"),
         "oft-coft-share": Case(OFTConfig(r=3, oft_block_size=0, coft=True, eps=0.3, block_share=True, target_modules=["attn.q"]), "oft"),
-        "oft-conv": Case(OFTConfig(oft_block_size=4, use_cayley_neumann=False, target_modules=["conv.one", "conv.three"]), "oft",
-                         notes="PEFT's forward unfolds and folds the input, which for 3x3 is not what its merge computes"),
+        "oft-conv1x1": Case(OFTConfig(oft_block_size=4, use_cayley_neumann=False, target_modules=["conv.one"]), "oft"),
+        "oft-conv3x3": Case(OFTConfig(oft_block_size=4, use_cayley_neumann=False, target_modules=["conv.three"]), "oft",
+                            notes="PEFT's forward adds overlapping patches up and is wrong even for R = I; its merge is right"),
         "oft-embedding": Case(OFTConfig(oft_block_size=4, use_cayley_neumann=False, target_modules=["embed"]), "oft"),
         "oft-bias-oft-only": Case(OFTConfig(oft_block_size=4, bias="oft_only", target_modules=["attn.k"]), "oft"),
         "oft-f16": Case(OFTConfig(oft_block_size=4, target_modules=["attn.q"]), "oft", dtype=torch.float16),
@@ -192,9 +186,11 @@ def cases():
         "gpt2-attention": Case(lora(["c_attn", "c_proj"], fan_in_fan_out=True), "lora", half, base="base_gpt2.safetensors"),
         "gpt2-tied-embedding": Case(lora(["wte"]), "lora", base="base_gpt2.safetensors",
                                     notes="lm_head shares wte's weight: merging moves both, PEFT's forward adapts the embedding only"),
-        "gpt2-tied-both": Case(lora(["wte", "lm_head"], ensure_weight_tying=True), "lora", base="base_gpt2.safetensors"),
+        "gpt2-tied-both": Case(lora(["wte", "lm_head"], ensure_weight_tying=True), "lora", base="base_gpt2.safetensors", merge="delta",
+                               reload=False, notes="one delta on the shared weight: PEFT's merge adds it twice, its reload drops lm_head"),
         "gpt2-saved-tied-embedding": Case(lora(["c_attn"], fan_in_fan_out=True, modules_to_save=["wte"], ensure_weight_tying=True),
-                                          "lora", base="base_gpt2.safetensors"),
+                                          "lora", base="base_gpt2.safetensors",
+                                          notes="the tie is cut: lm_head keeps the base's embedding, so it is among the weights"),
         "gpt2-saved-norm": Case(lora(["c_attn"], fan_in_fan_out=True, modules_to_save=["ln_f"]), "lora", base="base_gpt2.safetensors"),
         "gpt2-dora": Case(lora(["c_attn", "c_fc"], fan_in_fan_out=True, use_dora=True), "dora", half, base="base_gpt2.safetensors"),
         # the same numbers under other names
@@ -228,7 +224,6 @@ def fill(model, case_name, adapter):
 
 def build(case_name, case):
     """A model with the case's adapters in it, filled; f32, but the adapters in the case's dtype."""
-    boft_layer._FBD_CUDA = BlockDiagonal
     net = NETS[case.base]()
     model = get_peft_model(net, copy.deepcopy(case.config), adapter_name=case.names[0])
     for name in case.names[1:]:
@@ -277,8 +272,7 @@ def save(case_name, case):
 def attached(case_name, case, name, strength):
     """The base with the case's file attached by PEFT at `strength`, in float64. Files in another layout than PEFT's are attached
     from the tensors that were written, through PEFT's state dict."""
-    boft_layer._FBD_CUDA = BlockDiagonal
-    if case.layout == "folder":
+    if case.layout == "folder" and case.reload:
         model = PeftModel.from_pretrained(NETS[case.base](), str(HERE / case_name))
     else:
         model = build(case_name, case)
@@ -290,7 +284,21 @@ def attached(case_name, case, name, strength):
     model = model.double().eval()
     for layer in model.modules():
         if isinstance(layer, BaseTunerLayer) and strength != 1:
-            layer.set_scale(name if case.layout != "folder" else "default", strength)
+            layer.set_scale(name, strength)
+    return model
+
+
+def merged_model(model, case, name):
+    if case.merge == "peft":
+        return model.merge_and_unload()
+    deltas = {path: layer.get_delta_weight(name) for path, layer in model.base_model.model.named_modules() if isinstance(layer, BaseTunerLayer)}
+    model = model.unload()
+    done = set()
+    for path, delta in deltas.items():
+        weight = model.get_submodule(path).weight
+        if weight.data_ptr() not in done:  # a tied weight is reached by two paths
+            weight.data += delta
+            done.add(weight.data_ptr())
     return model
 
 
@@ -303,39 +311,39 @@ def goldens(case_name, case, x, weights, keep):
     base = NETS[case.base]().double()
     base_state = base.state_dict()
     x = {"gpt2": x["gpt2"]} if "gpt2" in case.base else {k: v for k, v in x.items() if k != "gpt2"}
-    with float64_arithmetic():
-        base_y = kinds_nets.outputs(base, x)
+    base_y = kinds_nets.outputs(base, x)
     rows = []
     for name in case.names:
         for strength in case.strengths:
             label = case_name + (f":{name}" if len(case.names) > 1 else "") + f"@{strength}"
+            model = attached(case_name, case, name, strength)
             with float64_arithmetic():
-                y = kinds_nets.outputs(attached(case_name, case, name, strength), x)
-                changed = {path: value for path, value in y.items() if not torch.equal(value, base_y[path])}
-                # f32 on the same machine says how far an honest float32 implementation may be off
-                f32 = {}
+                y = kinds_nets.outputs(model, x)
+            changed = {path: value for path, value in y.items() if not torch.equal(value, base_y[path])}
             for path, value in changed.items():
                 keep[f"{label}/{path}"] = value
-            note = case.notes
-            merged_gap = f32_gap = 0.0
+            forward, f32_gap, said = "only", 0.0, "not merged"
             if case.merge:
+                model = attached(case_name, case, name, strength)
                 with float64_arithmetic():
-                    merged = attached(case_name, case, name, strength).merge_and_unload()
+                    merged = merged_model(model, case, name)
                     merged_y = kinds_nets.outputs(merged, x)
-                    gaps = {path: relative(merged_y[path], value) for path, value in y.items()}
-                    merged_gap = max(gaps.values())
+                gaps = {path: relative(merged_y[path], value) for path, value in y.items()}
+                forward = "same" if max(gaps.values()) < 1e-9 else "apart"
                 state = merged.state_dict()
                 for key, value in state.items():
-                    if key in base_state and not torch.equal(value, base_state[key]) and key != "lm_head.weight":
+                    cut = key == "lm_head.weight" and not torch.equal(value, state["transformer.wte.weight"])
+                    if cut or (key != "lm_head.weight" and not torch.equal(value, base_state[key])):
                         weights[f"{label}/{key}"] = value
-                single = attached(case_name, case, name, strength).float().merge_and_unload().state_dict()
-                f32_gap = max(relative(single[k].double(), v) for k, v in state.items())
-            rows.append([label, "peft", folder_path(case_name, case), case.base, case.kind, str(strength), None, note])
-            print(f"{label:36} {len(changed):2} modules  merged vs forward {merged_gap:.1e}  f32 vs f64 {f32_gap:.1e}"
-                  + ("  NOT MERGED" if not case.merge else "") + ("  <-- differ" if merged_gap > 1e-9 else ""))
-            if merged_gap > 1e-9:
-                print("      ", {k: f"{v:.2e}" for k, v in gaps.items() if v > 1e-9})
-            rows[-1][6] = "4e-6" if f32_gap > 5e-7 else "1e-6"
+                # PEFT's own float32 says how far an honest float32 implementation may be off
+                case32 = attached(case_name, case, name, strength).float()
+                if case.merge == "peft":
+                    state32 = case32.merge_and_unload().state_dict()
+                    f32_gap = max(relative(state32[k].double(), v) for k, v in state.items())
+                said = f"merged against forward {max(gaps.values()):.1e}, f32 against f64 {f32_gap:.1e}"
+            rows.append([label, "peft", folder_path(case_name, case), case.base, case.kind, str(strength), "1e-6", forward, case.notes])
+            assert f32_gap < 5e-7, (label, f32_gap)
+            print(f"{label:36} {len(changed):2} outputs, {said}" + ("  <-- apart" if forward == "apart" else ""))
     return rows
 
 
@@ -346,6 +354,7 @@ def folder_path(case_name, case):
 def main():
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    kinds_nets.butterflies_on_cpu()
     shutil.rmtree(HERE, ignore_errors=True)
     HERE.mkdir(parents=True)
     kinds_nets.write_base_nets()
@@ -353,9 +362,9 @@ def main():
     for case_name, case in cases().items():
         save(case_name, case)
         rows += goldens(case_name, case, x, weights, keep)
-    save_file({k: v.contiguous().clone() for k, v in weights.items()}, HERE / "weights.safetensors")
-    save_file({k: v.contiguous().clone() for k, v in keep.items()}, HERE / "outputs.safetensors")
-    (KINDS / "peft.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    kinds_nets.save_goldens(KINDS / "peft_weights.safetensors", weights)
+    kinds_nets.save_goldens(KINDS / "peft_outputs.safetensors", keep)
+    kinds_nets.write_manifest("peft", rows)
     print(f"{len(cases())} cases, {len(rows)} rows, {len(weights)} weights, {len(keep)} outputs")
 
 
