@@ -81,7 +81,7 @@ def cases():
         "lokr-decompose-both": Case("lokr", ["attn.q", "mlp.up"], HALF, dim=1, alpha=3, decompose_both=True),
         "lokr-factor": Case("lokr", LINEAR + ["mlp.up"], dim=2, alpha=3, factor=2),
         "lokr-unbalanced": Case("lokr", ["attn.q", "mlp.up"], dim=1, alpha=3, unbalanced_factorization=True),
-        "lokr-full-matrix": Case("lokr", LINEAR + ["conv.three"], HALF, alpha=2, full_matrix=True,
+        "lokr-full-matrix": Case("lokr", LINEAR + ["conv.three", "conv.line"], HALF, alpha=2, full_matrix=True,
                                  notes="both full: no scale, the file's alpha is the rank of the options"),
         "lokr-large-rank": Case("lokr", LINEAR, dim=8, alpha=2, notes="rank too large: both full, no scale"),
         "lokr-conv": Case("lokr", CONV, HALF, dim=1, alpha=2),
