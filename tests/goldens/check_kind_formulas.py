@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Computes every merged weight of kinds/ again, from the adapter's file by the plain formula, in NumPy: what the goldens say in a page.
+"""Computes every merged weight of kinds/ again, from the adapter's file by the plain formula of its kind, in NumPy.
 
 Run     python check_kind_formulas.py        (after the goldens are made; needs safetensors and torch only to read files)
 
-W is the base weight, s the scale of the file times the strength, every formula row by row of its kind. Prints the largest difference of
-each row, relative to the largest weight, and exits with 1 if one is above its tolerance, or if a golden weight is not reached at all.
+Prints the largest difference of each row of the manifest, relative to the largest weight, and exits with 1 if one is above its
+tolerance, or if a golden weight is not reached at all. Left out: rows without merged weights, and VeRA without its projections.
 """
+
 import json
 import re
 import sys
@@ -25,7 +26,7 @@ def read(path):
 
 def norm(x, keep):
     """L2 over every axis but `keep`, shaped to be divided by."""
-    return np.sqrt((x ** 2).sum(axis=tuple(i for i in range(x.ndim) if i != keep), keepdims=True))
+    return np.sqrt((x**2).sum(axis=tuple(i for i in range(x.ndim) if i != keep), keepdims=True))
 
 
 def product(up, down, shape):
@@ -46,7 +47,7 @@ def block_diagonal(blocks):
     count, size = blocks.shape[:2]
     out = np.zeros((count * size, count * size))
     for i, block in enumerate(blocks):
-        out[i * size:(i + 1) * size, i * size:(i + 1) * size] = block
+        out[i * size : (i + 1) * size, i * size : (i + 1) * size] = block
     return out
 
 
@@ -57,7 +58,7 @@ def cayley(q):
 
 
 def neumann(q, terms):
-    """PEFT's series of (I + Q)(I - Q)^-1, the other sign: I + 2Q + 2Q^2 + ... + Q^(terms - 1), the last one once. 3 terms are 4."""
+    """PEFT's series for (I + Q)(I - Q)^-1, the other sign: I + 2Q + 2Q^2 + ... + Q^(terms - 1). 3 terms are computed as 4."""
     out, power = np.eye(q.shape[-1]) + 2 * q * (terms > 1), q
     last = max(terms, 4) - 1 if terms > 2 else 0
     for n in range(2, last + 1):
@@ -68,20 +69,21 @@ def neumann(q, terms):
 
 # ---------------------------------------------------------------- PEFT
 
+
 def of_pattern(pattern, module, otherwise):
     """The first key, in the file's order, that is a whole ending of the path."""
     return next((value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", module)), otherwise)
 
 
 def peft_oft_rotation(vectors, config):
-    size = int(round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2))  # size * (size - 1) / 2 numbers above the diagonal
+    size = round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2)  # size * (size - 1) / 2 numbers above the diagonal
     q = np.zeros((len(vectors), size, size))
     rows, columns = np.triu_indices(size, 1)
     q[:, rows, columns] = vectors
     q -= q.transpose(0, 2, 1)
     if config["coft"]:
         limit = config["eps"] / np.sqrt(len(q))
-        length = np.sqrt((q ** 2).sum(axis=(1, 2), keepdims=True))
+        length = np.sqrt((q**2).sum(axis=(1, 2), keepdims=True))
         q = np.where(length <= limit, q, q * limit / length)
     if config["use_cayley_neumann"]:
         return np.stack([neumann(block, config["num_cayley_neumann_terms"]) for block in q])
@@ -95,7 +97,7 @@ def peft_butterfly(r):
     for i in range(stages):
         order = np.arange(wide)
         if stages > 1:
-            half, group = size // 2, wide // (blocks // 2 ** i)
+            half, group = size // 2, wide // (blocks // 2**i)
             pieces = group // half
             picked = [*range(0, pieces, 2), *range(1, pieces, 2)]
             inner = np.concatenate([np.arange(p * half, (p + 1) * half) for p in picked])
@@ -161,7 +163,7 @@ def peft_module(module, part, base, config, strength, shared):
     elif "boft_R" in part:
         new = (part["boft_s"].reshape(-1, 1) * (flat @ peft_butterfly(part["boft_R"]).T)).reshape(w.shape)
     elif "vera_lambda_b" in part:
-        a, b = shared["vera_A"][:, :w.shape[1]], shared["vera_B"][:w.shape[0]]
+        a, b = shared["vera_A"][:, : w.shape[1]], shared["vera_B"][: w.shape[0]]
         new = w + (part["vera_lambda_b"][:, None] * b) @ (part["vera_lambda_d"][:, None] * a)
     elif "token_adapter.trainable_tokens_delta" in part:
         new = w.copy()
@@ -176,10 +178,41 @@ def peft_module(module, part, base, config, strength, shared):
     return out
 
 
-PEFT_PARTS = sorted(["weight", "bias", "lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_embedding_A", "lora_embedding_B",
-                     "lora_magnitude_vector", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "lokr_w1", "lokr_w1_a",
-                     "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2", "ia3_l", "oft_R.weight", "oft_embedding_R.weight", "boft_R",
-                     "boft_s", "vera_lambda_b", "vera_lambda_d", "token_adapter.trainable_tokens_delta"], key=len, reverse=True)
+PEFT_PARTS = sorted(
+    [
+        "weight",
+        "bias",
+        "lora_A.weight",
+        "lora_B.weight",
+        "lora_B.bias",
+        "lora_embedding_A",
+        "lora_embedding_B",
+        "lora_magnitude_vector",
+        "hada_w1_a",
+        "hada_w1_b",
+        "hada_w2_a",
+        "hada_w2_b",
+        "hada_t1",
+        "hada_t2",
+        "lokr_w1",
+        "lokr_w1_a",
+        "lokr_w1_b",
+        "lokr_w2",
+        "lokr_w2_a",
+        "lokr_w2_b",
+        "lokr_t2",
+        "ia3_l",
+        "oft_R.weight",
+        "oft_embedding_R.weight",
+        "boft_R",
+        "boft_s",
+        "vera_lambda_b",
+        "vera_lambda_d",
+        "token_adapter.trainable_tokens_delta",
+    ],
+    key=len,
+    reverse=True,
+)
 
 
 def peft(row, base):
@@ -213,10 +246,11 @@ def peft(row, base):
 
 # ---------------------------------------------------------------- LyCORIS
 
+
 def lycoris_rotation(blocks, limit):
     """(I + Q)(I - Q)^-1 with Q = X - X^T, its norm over all blocks together at most `limit` (0: no limit)."""
     q = blocks - np.swapaxes(blocks, -1, -2)
-    length = np.sqrt((q ** 2).sum()) + 1e-8
+    length = np.sqrt((q**2).sum()) + 1e-8
     if 0 < limit < length:
         q = q * limit / length
     eye = np.eye(q.shape[-1])
@@ -242,7 +276,9 @@ def lycoris_module(module, part, base, strength, rank_stabilised):
     if "lora_up.weight" in part:
         down, up = part["lora_down.weight"], part["lora_up.weight"]
         if "lora_mid.weight" in part:
-            delta = np.einsum("nm...,in,mj->ij...", part["lora_mid.weight"], up.reshape(up.shape[:2]), down.reshape(down.shape[:2]))
+            delta = np.einsum(
+                "nm...,in,mj->ij...", part["lora_mid.weight"], up.reshape(up.shape[:2]), down.reshape(down.shape[:2])
+            )
         else:
             delta = product(up, down, w.shape)
         out[name] = added(scale(down.shape[0]) * delta)
@@ -279,7 +315,7 @@ def lycoris_module(module, part, base, strength, rank_stabilised):
         else:  # BOFT: stage i mixes rows that are 2^i half blocks apart, R on each
             new = flat
             for i, stage in enumerate(rotation):
-                reach = 2 ** i * blocks.shape[-1] // 2
+                reach = 2**i * blocks.shape[-1] // 2
                 mixed = new.reshape(-1, 2, reach, new.shape[1]).transpose(0, 2, 1, 3).reshape(*stage.shape[:2], -1)
                 mixed = (strength * stage + (1 - strength) * eye) @ mixed
                 new = mixed.reshape(-1, reach, 2, new.shape[1]).transpose(0, 2, 1, 3).reshape(flat.shape)
@@ -294,7 +330,9 @@ def lycoris_module(module, part, base, strength, rank_stabilised):
 
 def lycoris(row, base):
     tensors, _ = read(KINDS / row["adapter"])
-    paths = {name.removesuffix(".weight").replace(".", "_"): name.removesuffix(".weight") for name in base if name.endswith(".weight")}
+    paths = {
+        name.removesuffix(".weight").replace(".", "_"): name.removesuffix(".weight") for name in base if name.endswith(".weight")
+    }
     modules = {}
     for key, value in tensors.items():
         module, _, part = key.partition(".")
