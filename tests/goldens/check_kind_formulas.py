@@ -344,12 +344,34 @@ def lycoris(row, base):
     return out
 
 
+# ---------------------------------------------------------------- kohya
+
+
+def kohya(row, base):
+    """Its LoRA is LyCORIS's, a missing alpha being the rank. Its OFT too, but for an alpha of 0, which lets nothing rotate."""
+    tensors, _ = read(KINDS / row["adapter"])
+    paths = {name.removesuffix(".weight").replace(".", "_"): name.removesuffix(".weight") for name in base}
+    modules = {}
+    for key, value in tensors.items():
+        module, _, part = key.partition(".")
+        modules.setdefault(paths[re.sub("^(lora|oft)_unet_", "", module)], {})[part] = value
+    out = {}
+    for module, part in modules.items():
+        if "lora_up.weight" in part:
+            part.setdefault("alpha", part["lora_down.weight"].shape[0])
+        elif part["alpha"] == 0:
+            out[module + ".weight"] = base[module + ".weight"]
+            continue
+        out |= lycoris_module(module, part, base, float(row["strength"]), False)
+    return out
+
+
 def main():
     lines = [line.split("\t") for line in (KINDS / "manifest.tsv").read_text().splitlines()]
     rows = [dict(zip(["case@strength", *lines[0][1:]], line)) for line in lines[1:]]
     bases = {name: read(KINDS / name)[0] for name in {row["base"] for row in rows}}
     wrong = 0
-    for tool, formula in (("peft", peft), ("lycoris", lycoris)):
+    for tool, formula in (("peft", peft), ("lycoris", lycoris), ("kohya", kohya)):
         golden = read(KINDS / f"{tool}_weights.safetensors")[0]
         for row in (row for row in rows if row["tool"] == tool):
             label = row["case@strength"]

@@ -109,11 +109,23 @@ def float64_arithmetic():
         torch.set_default_dtype(torch.float32)
 
 
+@contextlib.contextmanager
+def float_means_double():
+    """float64_arithmetic, and a tool's own cast to float32 is one to float64."""
+    with float64_arithmetic():
+        plain = torch.Tensor.float
+        torch.Tensor.float = torch.Tensor.double
+        try:
+            yield
+        finally:
+            torch.Tensor.float = plain
+
+
 def write_manifest(tool, rows):
     """Puts `tool`'s rows into manifest.tsv, in place of those that it had there."""
     path = KINDS / "manifest.tsv"
     kept = [line.split("\t") for line in path.read_text().splitlines()[1:]] if path.exists() else []
-    rows = sorted([row for row in kept if row[1] != tool] + rows, key=lambda row: row[1] != "peft")
+    rows = sorted([row for row in kept if row[1] != tool] + rows, key=lambda row: ("peft", "lycoris", "kohya").index(row[1]))
     path.write_text("".join("\t".join(row) + "\n" for row in [["# " + MANIFEST[0], *MANIFEST[1:]], *rows]))
 
 

@@ -15,7 +15,6 @@ such a cast gives float64. What the forward does is the truth here, because it i
 alpha/rank twice for LoHa and LoKr. STRENGTH is LyCORIS's multiplier.
 """
 
-import contextlib
 import logging
 import shutil
 
@@ -25,7 +24,7 @@ from lycoris.wrapper import LycorisNetwork, create_lycoris_from_weights
 from safetensors.torch import load_file
 
 import kinds_nets
-from kinds_nets import KINDS, drawn, float64_arithmetic, layers
+from kinds_nets import KINDS, drawn, layers
 
 HERE = KINDS / "lycoris"
 LINEAR = ["attn.q", "attn.k", "attn.o"]
@@ -186,17 +185,6 @@ def network(net, case, multiplier=1.0):
     )
 
 
-@contextlib.contextmanager
-def float_means_double():
-    with float64_arithmetic():
-        plain = torch.Tensor.float
-        torch.Tensor.float = torch.Tensor.double
-        try:
-            yield
-        finally:
-            torch.Tensor.float = plain
-
-
 @torch.no_grad()
 def fill(net, case_name):
     for key, value in sorted(net.named_parameters()):
@@ -294,7 +282,7 @@ def main():
         save(case_name, case)
         for strength in case.strengths:
             label = f"{case_name}@{strength}"
-            with float_means_double():
+            with kinds_nets.float_means_double():
                 y, used = run(case_name, case, strength, x)
                 gaps = {}
                 for how in ("merge_to", "loader"):
