@@ -68,7 +68,7 @@ double relative_error(const TensorView& golden, const std::vector<float>& ours) 
 TEST_CASE("Weights merged with adapters of every kind are those of the tools that made them") {
   Ledger ledger;
   std::map<std::string, SafetensorsFile> goldens;
-  for (const std::string tool : {"peft", "lycoris"})
+  for (const std::string tool : {"peft", "lycoris", "kohya"})
     goldens.try_emplace(tool, folder + tool + "_weights.safetensors", ledger, Category::base_owned);
   std::size_t cases = 0;
   for (const std::vector<std::string>& row : read_table(folder + "manifest.tsv")) {

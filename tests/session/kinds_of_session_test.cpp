@@ -33,7 +33,7 @@ template <class Net>
 int check_module(const std::string& module) {
   Ledger ledger;
   std::map<std::string, SafetensorsFile> goldens;
-  for (const std::string tool : {"peft", "lycoris"})
+  for (const std::string tool : {"peft", "lycoris", "kohya"})
     goldens.try_emplace(tool, folder + tool + "_outputs.safetensors", ledger, Category::base_owned);
   const SafetensorsFile inputs(folder + "inputs.safetensors", ledger, Category::base_owned);
   const TensorView view = inputs.at(module);
