@@ -4,7 +4,7 @@
 // |----------------------|------------------------------------------------------------------------------------|
 // | plain, B A           | two thin products, as LoRA                                                         |
 // | plain, stored        | one product                                                                        |
-// | hadamard (LoHa)      | strips of Delta, each multiplied at once: rank * in operations a row of Delta more |
+// | hadamard (LoHa)      | as of rank r1 r2; where that is more than forming it, strips of Delta, each used at once |
 // | kronecker (LoKr)     | x as [q, d]: times second^T, then first times that (arXiv 2309.14859, section 3)     |
 // | W M (GLoRA)          | x M^T, then the base's product                                                     |
 // | gains of rows        | those of x D^T, and of the base's product                                          |
@@ -18,6 +18,7 @@
 #include <tenon/kernels/delta_rows.hpp>
 #include <tenon/kernels/delta_term.hpp>
 #include <tenon/kernels/gemm.hpp>
+#include <tenon/kernels/hadamard.hpp>
 #include <tenon/kernels/kronecker.hpp>
 #include <tenon/kernels/low_rank.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
@@ -48,10 +49,10 @@ inline constexpr std::int64_t delta_side_rows = 32; ///< of x, taken together wh
   const std::int64_t strips =
       scratch_sum({scratch_bytes<float>(delta_strip_rows * in),
                    scratch_max({delta_rows_scratch_bytes(out, in), multiply_scratch_bytes(rows, out, in)})});
-  return scratch_sum(
-      {held, scratch_max({strips, kronecker_scratch_bytes(out, in), low_rank_scratch_bytes(rows, out, in),
-                          rotate_scratch_bytes(tile, std::max(out, in)),
-                          multiply_scratch_bytes(rows, most, most)})});
+  return scratch_sum({held, scratch_max({strips, kronecker_scratch_bytes(out, in), hadamard_scratch_bytes,
+                                         low_rank_scratch_bytes(rows, out, in),
+                                         rotate_scratch_bytes(tile, std::max(out, in)),
+                                         multiply_scratch_bytes(rows, most, most)})});
 }
 
 /// y += x Delta^T by strips of Delta: what has no factored form. Each strip serves all rows of x.
@@ -70,10 +71,9 @@ inline void add_by_strips(const VectorKernels& kernels, ConstMatrix x, WeightMat
                 });
 }
 
-/// y += alpha x P^T, P being what the factors of the term form; not for a product by elements.
+/// y += alpha x P^T, P being what the factors of the term form.
 inline void add_formed(const VectorKernels& kernels, ConstMatrix x, const DeltaTerm& term, float alpha,
                        Matrix y, const Workers& workers) {
-  assert(term.form != DeltaForm::hadamard && "a product by elements has no factored side path");
   if (term.form == DeltaForm::plain && term.first.is_product()) {
     const LowRankTerm low_rank{.a = term.first.right, .b = term.first.left, .scale = alpha};
     low_rank_add(x, {&low_rank, 1}, y, workers, kernels);
@@ -81,6 +81,8 @@ inline void add_formed(const VectorKernels& kernels, ConstMatrix x, const DeltaT
     multiply_nt(x, term.first.left, alpha, y, workers, kernels);
   } else if (term.form == DeltaForm::kronecker) {
     add_kronecker(kernels, x, term.first, term.second, alpha, y, workers);
+  } else if (term.form == DeltaForm::hadamard) {
+    add_hadamard(kernels, x, term.first, term.second, alpha, y, workers);
   }
 }
 
@@ -243,7 +245,7 @@ inline void delta_add(ConstMatrix x, WeightMatrix whole_base, const DeltaTerm& t
   }
   const bool is_formed =
       term.rotation == nullptr && term.gain_axis == GainAxis::none && term.of_weight.empty();
-  if (term.form == DeltaForm::hadamard) {
+  if (term.form == DeltaForm::hadamard && !is_hadamard_cheaper(term.first, term.second, x.rows)) {
     DeltaTerm whole = term;
     whole.first_row = whole.rows = 0;
     return add_by_strips(kernels, x, base, whole, y, workers);
