@@ -22,8 +22,8 @@ using namespace tenon::test;
 
 namespace {
 
-/// Of a value in y: those of Delta, of the sums over the inputs (and over both of LoKr's), and some of what is
-/// rounded in between. A rotation of rows is made of rounded products; they are in its magnitudes already.
+/// Of a value in y: those of Delta, of the sums over the inputs (and over both of LoKr's), and some of what
+/// is rounded in between. A rotation of rows is made of rounded products; they are in its magnitudes already.
 double side_roundings(const DeltaTerm& term, std::int64_t in) {
   const std::int64_t inner = term.form == DeltaForm::kronecker ? term.first.cols() + term.second.cols() : 0;
   return delta_roundings(term, in) + static_cast<double>(in + inner + 8);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// y += alpha x ((B1 A1) (*) (B2 A2))^T, LoHa's side path (arXiv 2108.06098) without any block of its delta. A product
-// by elements of two low-rank matrices has rank r1 r2 (its factors are products of rows of B1 and B2, and of A1 and
-// A2), so y_j = sum_ab B1[j][a] B2[j][b] C[a][b] with C = (A1 diag(x)) A2^T, [r1, r2] for a row x. Cost: 2 r1 r2
-// (in + out) flops a row, for ranks up to 64: `is_hadamard_cheaper` says when that beats forming the delta. Scratch
-// is one constant. Threads share the rows of x.
+// y += alpha x ((B1 A1) (*) (B2 A2))^T, LoHa's side path (arXiv 2108.06098) without any block of its delta. A
+// product by elements of two low-rank matrices has rank r1 r2 (its factors are products of rows of B1 and B2,
+// and of A1 and A2), so y_j = sum_ab B1[j][a] B2[j][b] C[a][b] with C = (A1 diag(x)) A2^T, [r1, r2] for a row
+// x. Cost: 2 r1 r2 (in + out) flops a row, for ranks up to 64: `is_hadamard_cheaper` says when that beats
+// forming the delta. Scratch is one constant. Threads share the rows of x.
 #pragma once
 
-#include <tenon/kernels/delta_rows.hpp>
 #include <tenon/kernels/delta_term.hpp>
 #include <tenon/kernels/gemm.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
+#include <tenon/kernels/weight_tile.hpp>
 #include <tenon/kernels/workers.hpp>
 
 #include <algorithm>
@@ -28,7 +28,8 @@ inline constexpr std::int64_t hadamard_scratch_bytes = scratch_sum(
      3 * scratch_bytes<float>(gemm_tile_rows* hadamard_rank),
      multiply_scratch_bytes(hadamard_rank, hadamard_rank, gemm_depth)});
 
-/// Whether `add_hadamard` takes these factors, and does less for `rows` rows than forming P for all of them would.
+/// Whether `add_hadamard` takes these factors, and does less for `rows` rows than forming P for all of them
+/// would.
 [[nodiscard]] inline bool is_hadamard_cheaper(const Factored& first, const Factored& second,
                                               std::int64_t rows) noexcept {
   if (!first.is_product() || !second.is_product()) return false;

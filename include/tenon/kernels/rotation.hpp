@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Orthogonal matrices in blocks, as a kernel uses them. R = R_{m-1} ... R_0, where stage i is P_i^T B_i P_i: B_i
-// has blocks of b x b on its diagonal, and P_i sends the two halves of each group of 2^i b positions, `unit`
-// at a time, to alternate places. OFT (arXiv 2306.07280) is one stage without a permutation, BOFT (arXiv
-// 2311.06243) several. R acts on a weight's rows, R(W) = R W, or on its columns, R(W) = W R^T; then each row
-// may be rescaled. Cost: stages * size * b products a vector; nothing of the size of R or P is ever formed.
+// Orthogonal matrices in blocks, as a kernel uses them. R = R_{m-1} ... R_0, where stage i is P_i^T B_i P_i:
+// B_i has blocks of b x b on its diagonal, and P_i sends the two halves of each group of 2^i b positions,
+// `unit` at a time, to alternate places. OFT (arXiv 2306.07280) is one stage without a permutation, BOFT
+// (arXiv 2311.06243) several. R acts on a weight's rows, R(W) = R W, or on its columns, R(W) = W R^T; then
+// each row may be rescaled. Cost: stages * size * b products a vector; nothing of the size of R or P is ever
+// formed.
 #pragma once
 
 #include <tenon/kernels/delta_term.hpp>
@@ -98,8 +99,9 @@ inline void rotate_block(const VectorKernels& kernels, const Rotation& rotation,
   }
 }
 
-/// Each row of v becomes R v, or R^T v; every stage is taken at `strength`. v has some whole groups of the axis,
-/// from `first` on. Threads share the blocks of a stage; the bits are those of any number of threads and rows.
+/// Each row of v becomes R v, or R^T v; every stage is taken at `strength`. v has some whole groups of the
+/// axis, from `first` on. Threads share the blocks of a stage; the bits are those of any number of threads
+/// and rows.
 inline void rotate(const VectorKernels& kernels, const Rotation& rotation, Turn turn, float strength,
                    std::int64_t first, Matrix v, const Workers& workers) {
   assert(first % rotation.group() == 0 && v.cols % rotation.group() == 0 && first + v.cols <= rotation.size &&

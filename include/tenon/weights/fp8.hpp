@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two 8-bit floating-point formats of checkpoints and adapters, as bits (Micikevicius et al., "FP8 Formats for
-// Deep Learning", arXiv 2209.05433, table 1): e4m3 (4 exponent bits, bias 7, no infinities, all ones is NaN:
-// PyTorch's float8_e4m3fn) and e5m2 (the upper half of a binary16). Widening is exact. A row is read through a
-// table of 256 floats. Cost: one look-up an element. Any thread.
+// The two 8-bit floating-point formats of checkpoints and adapters, as bits (Micikevicius et al., "FP8
+// Formats for Deep Learning", arXiv 2209.05433, table 1): e4m3 (4 exponent bits, bias 7, no infinities, all
+// ones is NaN: PyTorch's float8_e4m3fn) and e5m2 (the upper half of a binary16). Widening is exact. A row is
+// read through a table of 256 floats. Cost: one look-up an element. Any thread.
 #pragma once
 
 #include <tenon/weights/dtype.hpp>
