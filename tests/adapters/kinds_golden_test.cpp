@@ -20,8 +20,8 @@ namespace {
 const std::string folder = TENON_TEST_DATA "/goldens/kinds/";
 
 /// A module's weight or bias with the adapter merged into it, as floats.
-std::vector<float> merged(const AdapterTargets& targets, std::int32_t slot, const AdapterAt& adapter, bool is_bias,
-                          Ledger& ledger) {
+std::vector<float> merged(const AdapterTargets& targets, std::int32_t slot, const AdapterAt& adapter,
+                          bool is_bias, Ledger& ledger) {
   const AdapterTarget& target = targets.at(slot);
   if (is_bias) {
     std::vector<float> out(static_cast<std::size_t>(target.bias != 0 ? target.bias : target.rows));

@@ -46,9 +46,15 @@ struct KeySet {
 
 const std::vector<KeySet> key_sets{
     {"kohya_sd15", "kohya", {{"denoiser", "sd15_unet"}, {"text_encoder", "clip_l"}}},
-    {"kohya_sdxl", "kohya", {{"denoiser", "sdxl_unet"}, {"text_encoder", "clip_l"}, {"text_encoder_2", "clip_g"}}},
-    {"onetrainer_sdxl", "kohya", {{"denoiser", "sdxl_unet"}, {"text_encoder", "clip_l"}, {"text_encoder_2", "clip_g"}}},
-    {"diffusers_sdxl", "diffusers", {{"denoiser", "sdxl_unet"}, {"text_encoder", "clip_l"}, {"text_encoder_2", "clip_g"}}},
+    {"kohya_sdxl",
+     "kohya",
+     {{"denoiser", "sdxl_unet"}, {"text_encoder", "clip_l"}, {"text_encoder_2", "clip_g"}}},
+    {"onetrainer_sdxl",
+     "kohya",
+     {{"denoiser", "sdxl_unet"}, {"text_encoder", "clip_l"}, {"text_encoder_2", "clip_g"}}},
+    {"diffusers_sdxl",
+     "diffusers",
+     {{"denoiser", "sdxl_unet"}, {"text_encoder", "clip_l"}, {"text_encoder_2", "clip_g"}}},
     {"diffusers_old_sd15", "diffusers", {{"denoiser", "sd15_unet"}, {"text_encoder", "clip_l"}}},
     {"kohya_flux", "kohya", {{"denoiser", "flux"}, {"text_encoder", "clip_l"}}},
     {"onetrainer_flux", "kohya", {{"denoiser", "flux"}, {"text_encoder", "clip_l"}}},
@@ -71,7 +77,8 @@ TEST_CASE("Keys of the big tools find the modules that diffusers maps them to") 
     CAPTURE(std::string(set.file));
     const Dialect& dialect = *find_dialect(set.dialect);
     std::vector<std::pair<std::string, NameTable>> tables;
-    for (const auto& [component, model] : set.models) tables.emplace_back(component, NameTable(column(model, 0)));
+    for (const auto& [component, model] : set.models)
+      tables.emplace_back(component, NameTable(column(model, 0)));
     int compared = 0;
     for (const std::vector<std::string>& row : read_table(folder + "keys/" + set.file + ".tsv")) {
       CAPTURE(row[0]);
@@ -87,7 +94,8 @@ TEST_CASE("Keys of the big tools find the modules that diffusers maps them to") 
       const std::set<std::string> expected = mapped_modules(row.at(3));
       if (expected.empty()) continue; // alpha, folded into the others
       std::set<std::string> ours;
-      for (const NamedModule& module : found) ours.insert(table->names()[static_cast<std::size_t>(module.module)]);
+      for (const NamedModule& module : found)
+        ours.insert(table->names()[static_cast<std::size_t>(module.module)]);
       CHECK(ours == expected);
       ++compared;
     }
@@ -128,9 +136,11 @@ TEST_CASE("Models under their original names take adapters that use diffusers' n
 }
 
 TEST_CASE("No two modules of a real model share a flattened name") {
-  for (const char* model : {"sdxl_unet", "sd15_unet", "flux", "flux_bfl", "wan21_i2v_14b", "clip_l", "clip_g"}) {
+  for (const char* model :
+       {"sdxl_unet", "sd15_unet", "flux", "flux_bfl", "wan21_i2v_14b", "clip_l", "clip_g"}) {
     CAPTURE(std::string(model));
     NameTable table(column(model, 0));
-    for (const std::string& name : table.names()) CHECK_FALSE(table.find_flattened(NameTable::flatten(name)).is_ambiguous);
+    for (const std::string& name : table.names())
+      CHECK_FALSE(table.find_flattened(NameTable::flatten(name)).is_ambiguous);
   }
 }

@@ -22,7 +22,8 @@ double relative_error(const TensorView& golden, const Tensor& ours) {
   double error = 0;
   double largest = 0;
   for (std::size_t i = 0; i < ours.values().size(); ++i) {
-    error = std::max(error, std::abs(static_cast<double>(expected[i]) - static_cast<double>(ours.values()[i])));
+    error =
+        std::max(error, std::abs(static_cast<double>(expected[i]) - static_cast<double>(ours.values()[i])));
     largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
   }
   return error / largest;
@@ -51,7 +52,8 @@ int check_module(const std::string& module) {
     const std::size_t colon = row[0].find(':');
     const std::string name =
         colon == std::string::npos ? "" : row[0].substr(colon + 1, row[0].find('@') - colon - 1);
-    const auto adapter = load_adapter<Net>(folder + row[2], {.on_mismatch = OnMismatch::report, .adapter_name = name});
+    const auto adapter =
+        load_adapter<Net>(folder + row[2], {.on_mismatch = OnMismatch::report, .adapter_name = name});
     const double strength = std::stod(row[5]);
     constexpr double tolerance = 2e-6; // float sums of up to 24 products beside the weights' own 1e-6
     Session session(model);

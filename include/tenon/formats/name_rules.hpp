@@ -52,7 +52,8 @@ inline constexpr std::array name_rules{
     NameRule{"single_transformer_blocks.#.attn.to_k", "single_blocks.#.linear1", 1, 4},
     NameRule{"single_transformer_blocks.#.attn.to_v", "single_blocks.#.linear1", 2, 4},
     NameRule{"single_transformer_blocks.#.proj_mlp", "single_blocks.#.linear1", 3, 4},
-    NameRule{"single_transformer_blocks.#.attn.to_q", "single_blocks.#.qkv", 0, 3}, // XLabs: linear1 without mlp
+    NameRule{"single_transformer_blocks.#.attn.to_q", "single_blocks.#.qkv", 0,
+             3}, // XLabs: linear1 without mlp
     NameRule{"single_transformer_blocks.#.attn.to_k", "single_blocks.#.qkv", 1, 3},
     NameRule{"single_transformer_blocks.#.attn.to_v", "single_blocks.#.qkv", 2, 3},
     // OMI: the projections of a fused one by number
@@ -211,11 +212,13 @@ struct OtherName {
 template <class Visit>
 void visit_other_names(std::string_view name, Visit visit) {
   for (const NameRule& rule : name_rules) {
-    const NameShare share =
-        rule.is_swapped ? NameShare::swapped : rule.parts > 1 ? NameShare::part : NameShare::whole;
+    const NameShare share = rule.is_swapped  ? NameShare::swapped
+                            : rule.parts > 1 ? NameShare::part
+                                             : NameShare::whole;
     if (NameMatch match = match_name(rule.ours, name, rule.is_prefix); match.fits) {
       const std::string_view rest = name.substr(match.end);
-      if (rule.factor != 0) match.numbers[0] = rule.factor * match.numbers[0] + match.numbers[1] + rule.offset;
+      if (rule.factor != 0)
+        match.numbers[0] = rule.factor * match.numbers[0] + match.numbers[1] + rule.offset;
       std::string other = fill_name(rule.theirs, match);
       other += rest;
       visit(OtherName{std::move(other), share, true, rule.part, rule.parts});
