@@ -36,7 +36,7 @@ TEST_CASE("Kinds are told apart by their tensors") {
   CHECK(inspect_adapter(kinds + "lycoris/glora-linear.safetensors").modules[0].kind == "GLoRA");
   CHECK(inspect_adapter(kinds + "lycoris/boft-linear.safetensors").modules[0].kind == "BOFT");
   CHECK(inspect_adapter(kinds + "lycoris/oft-linear.safetensors").modules[0].kind == "OFT");
-  CHECK(inspect_adapter(kinds + "peft/vera-plain").modules[0].kind == "VeRA");
+  CHECK(inspect_adapter(kinds + "peft/vera-linear").modules[0].kind == "VeRA");
   CHECK(inspect_adapter(kinds + "kohya/lora-linear.safetensors").dialect == "kohya");
 }
 

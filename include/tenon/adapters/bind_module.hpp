@@ -456,10 +456,12 @@ struct ModuleBinder {
     delta.term.gain_axis = is_of_columns ? kernels::GainAxis::cols : kernels::GainAxis::rows;
     delta.columns_per_gain = is_of_columns ? target.positions : 1;
     if (!vector(*factor, is_of_columns ? target.in() : target.rows, is_on_input ? "[in]" : "[out]")) return;
-    delta.vector = flat_vector(factor->view);
+    const kernels::WeightVector values = flat_vector(factor->view);
+    const bool scales_bias = delta.gains == GainSource::factor && !is_on_input; // y is multiplied, its bias too
+    delta.vector = values;
     data.deltas.push_back(delta);
-    if (delta.gains == GainSource::factor && !is_on_input && target.bias > 0) // y is multiplied, its bias too
-      data.biases.push_back({slot, delta.vector, 1, kernels::BiasAction::scale_by, 0});
+    if (scales_bias && target.bias > 0)
+      data.biases.push_back({slot, values, 1, kernels::BiasAction::scale_by, 0});
     matched("IA3", 0, 1);
     bind_bias_parts(1);
   }
