@@ -37,10 +37,16 @@ int check_module(const std::string& module) {
   for (const std::string tool : {"peft", "lycoris", "kohya"})
     goldens.try_emplace(tool, folder + tool + "_outputs.safetensors", ledger, Category::base_owned);
   const SafetensorsFile inputs(folder + "inputs.safetensors", ledger, Category::base_owned);
-  const TensorView view = inputs.at(module);
-  const auto* const values = reinterpret_cast<const float*>(view.data);
-  const Tensor x(std::vector<std::int64_t>(view.shape().begin(), view.shape().end()),
-                 std::vector<float>(values, values + view.size()));
+  TensorView x = inputs.at(module);
+  std::vector<std::int32_t> ids;
+  if (x.dtype == DType::i64) { // ids of an embedding
+    for (std::int64_t i = 0; i < x.size(); ++i) {
+      std::int64_t id = 0;
+      std::memcpy(&id, x.data + i * 8, sizeof id);
+      ids.push_back(static_cast<std::int32_t>(id));
+    }
+    x = TensorView(ids.data(), DType::i32, x.shape());
+  }
   const auto model = open<Net>(folder + "base.safetensors");
   int checked = 0;
   for (const std::vector<std::string>& row : read_table(folder + "manifest.tsv")) {
@@ -88,4 +94,5 @@ TEST_CASE("Adapters of every kind give their tools' outputs beside the weights a
   CHECK(check_module<Sequential<Linear<"attn.k", 12, 16>>>("attn.k") > 20);
   CHECK(check_module<Sequential<Linear<"attn.o", 16, 16>>>("attn.o") > 20);
   CHECK(check_module<Sequential<Linear<"mlp.down", 24, 16>>>("mlp.down") > 5);
+  CHECK(check_module<Sequential<Embedding<"embed", 20, 12, AnySlot>>>("embed") > 3);
 }

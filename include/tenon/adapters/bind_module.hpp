@@ -457,7 +457,8 @@ struct ModuleBinder {
     delta.columns_per_gain = is_of_columns ? target.positions : 1;
     if (!vector(*factor, is_of_columns ? target.in() : target.rows, is_on_input ? "[in]" : "[out]")) return;
     const kernels::WeightVector values = flat_vector(factor->view);
-    const bool scales_bias = delta.gains == GainSource::factor && !is_on_input; // y is multiplied, its bias too
+    const bool scales_bias =
+        delta.gains == GainSource::factor && !is_on_input; // y is multiplied, its bias too
     delta.vector = values;
     data.deltas.push_back(delta);
     if (scales_bias && target.bias > 0)
@@ -497,7 +498,7 @@ struct ModuleBinder {
         return;
       }
       if (blocks->view.rank != 3 && blocks->view.rank != 4) return wrong_blocks(*blocks, "[blocks, b, b]");
-      const bool is_kohya = kind == AdapterKind::oft && file.dialect().name == "kohya" && !is_from_lycoris();
+      const bool is_kohya = module.prefix.starts_with("oft_"); // LyCORIS's have kohya's other prefixes
       source.form = kind == AdapterKind::boft ? kernels::RotationForm::lycoris_boft
                     : is_kohya                ? kernels::RotationForm::kohya_oft
                                               : kernels::RotationForm::lycoris_oft;
@@ -542,11 +543,6 @@ struct ModuleBinder {
   void wrong_blocks(const CheckpointTensor& blocks, std::string_view expected) const {
     add(FindingKind::wrong_shape, blocks.name,
         concat("expected ", expected, ", got ", shape_text(blocks.view.shape())));
-  }
-  /// LyCORIS's trainers write kohya's prefixes, and say who they are.
-  [[nodiscard]] bool is_from_lycoris() const {
-    const std::string* const network = file.metadata("ss_network_module");
-    return network != nullptr && network->find("lycoris") != std::string::npos;
   }
 
   // --- GLoRA, VeRA ----------------------------------------------------------------------------------

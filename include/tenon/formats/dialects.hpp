@@ -41,6 +41,7 @@ inline constexpr std::array kohya_prefixes{
     KeyPrefix{"lora_te1_", "text_encoder"},    KeyPrefix{"lora_te2_", "text_encoder_2"},
     KeyPrefix{"lora_te3_", "text_encoder_3"},  KeyPrefix{"lora_te_", "text_encoder"},
     KeyPrefix{"lora_prior_unet_", "denoiser"}, KeyPrefix{"lora_prior_te_", "text_encoder"},
+    KeyPrefix{"oft_unet_", "denoiser"},
 };
 inline constexpr std::array lycoris_prefixes{KeyPrefix{"lycoris_", ""}};
 inline constexpr std::array diffusers_prefixes{
