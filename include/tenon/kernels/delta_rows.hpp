@@ -130,7 +130,7 @@ inline void add_gained_rows(const VectorKernels& kernels, const DeltaTerm& term,
   }
   for (std::int64_t r = 0; r < strip.rows; ++r) {
     float* const to = strip.row(r);
-    const float* const change = d.row(r);
+    const float* const change = has_change ? d.row(r) : nullptr;
     visit_row(kernels, base, first_row + r, [&](std::int64_t j, std::int64_t count, const float* w) {
       for (std::int64_t k = 0; k < count; ++k) {
         const float u = term.gains[term.gain_axis == GainAxis::rows ? first_row + r : j + k];
