@@ -25,9 +25,10 @@ struct Case {
   Tensor base;
 
   explicit Case(std::string_view kind, bool owns_weights = false, MemorySource source = system_memory())
-      : ledger(source), model((write_checkpoint<Net>(folder.file("model.safetensors")),
-                               open<Net>(folder.file("model.safetensors"),
-                                         {.ledger = &ledger, .own_weights = owns_weights}))),
+      : ledger(source),
+        model(
+            (write_checkpoint<Net>(folder.file("model.safetensors")),
+             open<Net>(folder.file("model.safetensors"), {.ledger = &ledger, .own_weights = owns_weights}))),
         adapter(load_adapter<Net>(write_kind<Net>(folder.file("adapter"), kind), {.ledger = &ledger})),
         session(model), base(session(x)) {}
 };
@@ -193,10 +194,9 @@ TEST_CASE("A switch between kinds that fails leaves what was attached") {
     const int calls = kind == "DORA" ? 8 : 4;
     for (int stop = 1; stop <= calls; ++stop) {
       int called = 0;
-      CHECK_THROWS_AS(
-          guard.switch_to(c.session.plan<merged>(next),
-                          on_progress([&](const AttachProgress&) { return ++called < stop; })),
-          error);
+      CHECK_THROWS_AS(guard.switch_to(c.session.plan<merged>(next),
+                                      on_progress([&](const AttachProgress&) { return ++called < stop; })),
+                      error);
       CHECK(State(c) == before);
     }
     c.ledger.set_budget(before.held.budgeted());

@@ -42,8 +42,9 @@ inline void add_kind(RandomTensors& tensors, std::string_view kind, const std::s
 }
 
 [[nodiscard]] inline std::string kind_config(std::string_view kind, std::int64_t rank, double alpha) {
-  const std::string numbers = concat(R"("r": )", rank, R"(, ")", kind == "LOHA" || kind == "LOKR" ? "" : "lora_",
-                                     R"(alpha": )", std::to_string(alpha));
+  const std::string numbers =
+      concat(R"("r": )", rank, R"(, ")", kind == "LOHA" || kind == "LOKR" ? "" : "lora_", R"(alpha": )",
+             std::to_string(alpha));
   if (kind == "DORA") return concat(R"({"peft_type": "LORA", "use_dora": true, )", numbers, "}");
   if (kind == "IA3") return R"({"peft_type": "IA3"})";
   if (kind == "OFT") return R"({"peft_type": "OFT", "r": 0, "oft_block_size": 2})";

@@ -10,6 +10,7 @@
 #include <tenon/weights/checkpoint.hpp>
 #include <tenon/weights/convert.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -161,6 +162,8 @@ class AdapterFile {
     std::unordered_map<std::string, std::size_t> at;
     std::string_view name = wanted_name;
     bool has_name = !wanted_name.empty();
+    bool found_name = false;
+    std::vector<std::string_view> other_names; // of adapters that were not asked for
     for (const CheckpointTensor& tensor : file_.tensors()) {
       std::optional<AdapterKey> key = parse_key(*dialect_, tensor.name);
       if (!key) {
@@ -172,7 +175,11 @@ class AdapterFile {
         continue;
       }
       if (!key->adapter_name.empty() && key->adapter_name != name) {
-        if (!wanted_name.empty()) continue; // another adapter of the same file
+        if (!wanted_name.empty()) { // another adapter of the same file
+          if (std::find(other_names.begin(), other_names.end(), key->adapter_name) == other_names.end())
+            other_names.push_back(key->adapter_name);
+          continue;
+        }
         if (has_name) {
           add(FindingKind::duplicate, tensor.name,
               concat("the file has several adapters, ", name, " and ", key->adapter_name,
@@ -182,6 +189,7 @@ class AdapterFile {
         name = key->adapter_name;
         has_name = true;
       }
+      found_name = found_name || !key->adapter_name.empty();
       const auto [found, is_new] =
           at.emplace(concat(key->component, "|", key->expert, "|", key->module), modules_.size());
       if (is_new)
@@ -194,6 +202,12 @@ class AdapterFile {
         add(FindingKind::duplicate, tensor.name, concat("its slot already has ", before->name));
       else
         module.parts.push_back({key->part, &tensor});
+    }
+    if (!found_name && !other_names.empty()) {
+      std::string names;
+      for (const std::string_view other : other_names) names += concat(names.empty() ? "" : " or ", other);
+      add(FindingKind::unmatched_key, wanted_name,
+          concat("expected the name of an adapter of this file, ", names));
     }
   }
 
