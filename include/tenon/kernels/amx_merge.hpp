@@ -63,11 +63,13 @@ void visit_tile_ranks(std::span<const LowRankTerm> terms, F f) {
   });
 }
 
-/// Whether all is bfloat16, no scale is NaN, and the depth is within bounds: a matter of the terms, not of rows.
+/// Whether all is bfloat16, no scale is NaN, no term has gains, which tiles would round, and the depth is within
+/// bounds: a matter of the terms, not of rows.
 [[nodiscard]] inline bool fits_tiles(WeightMatrix base, std::span<const LowRankTerm> terms) noexcept {
   bool fits = base.dtype == DType::bf16;
   for (const LowRankTerm& term : terms)
-    fits = fits && term.a.dtype == DType::bf16 && term.b.dtype == DType::bf16 && term.scale == term.scale;
+    fits = fits && term.a.dtype == DType::bf16 && term.b.dtype == DType::bf16 && term.scale == term.scale &&
+           term.row_gain == nullptr && term.rank_gain == nullptr;
   return fits && visit_scales(terms, [](float, std::int64_t, std::int64_t) {}) <= amx_depth_tiles;
 }
 
@@ -88,14 +90,16 @@ inline void pack_a(std::span<const LowRankTerm> terms, std::int64_t depth, std::
   });
 }
 
-/// B of `rows` rows from `row` on: for each 16 of the block's 32 the `depth` tiles.
+/// B for the weight's `rows` rows from `row` on: for each 16 of the block's 32 the `depth` tiles, zeros where a
+/// term has no such row.
 inline void pack_b(std::span<const LowRankTerm> terms, std::int64_t depth, std::int64_t row,
                    std::int64_t rows, std::uint16_t* to) noexcept {
   std::memset(to, 0, static_cast<std::size_t>(2 * depth * amx_elements) * sizeof *to);
   visit_tile_ranks(terms, [&](const LowRankTerm& term, std::int64_t r, std::int64_t tile, std::int64_t k) {
-    for (std::int64_t i = 0; i < rows; ++i)
+    const RowWindow window = row_window(term, row, rows);
+    for (std::int64_t i = window.begin; i < window.begin + window.count; ++i)
       std::memcpy(to + (i / amx_rows * depth + tile) * amx_elements + i % amx_rows * amx_depth + k,
-                  term.b.at(row + i, r), sizeof *to);
+                  term.b.at(window.row + i - window.begin, r), sizeof *to);
   });
 }
 

@@ -40,18 +40,35 @@ inline constexpr std::int64_t low_rank_depth = 256;        ///< rank taken toget
       {scratch_bytes<float>(panel_floats(low_rank_depth, tile)), scratch_max({shrinking, expanding})});
 }
 
-/// to [rows, rank] = the rows of B from `row` on, each term's times its scale, for a range of all ranks.
+/// values [count] = row `row` of B from rank `first` on, times the term's scale and gains.
+inline void gather_row_of_b(const VectorKernels& kernels, const LowRankTerm& term, std::int64_t row,
+                            std::int64_t first, std::int64_t count, float* values) noexcept {
+  kernels.decode(term.b.dtype, term.b.at(row, first), count, values);
+  const float gain = term.row_gain == nullptr ? term.scale : term.row_gain[row] * term.scale;
+  for (std::int64_t k = 0; k < count; ++k) values[k] *= gain;
+  if (term.rank_gain == nullptr) return;
+  for (std::int64_t k = 0; k < count; ++k) values[k] *= term.rank_gain[first + k];
+}
+
+/// to [rows, rank] = what the terms have of B for the weight's rows from `row` on, each term's times its scale
+/// and its gains, for a range of all ranks; zeros where a term has no such row.
 inline void gather_b(const VectorKernels& kernels, std::span<const LowRankTerm> terms, std::int64_t begin,
                      std::int64_t row, Matrix to) noexcept {
   visit_ranks(terms, begin, to.cols,
               [&](const LowRankTerm& term, std::int64_t first, std::int64_t count, std::int64_t at) {
-                const bool is_whole =
-                    count == to.cols && term.b.stride == count; // as stored: one call for all rows
-                const std::int64_t step = is_whole ? to.rows : 1;
-                for (std::int64_t i = 0; i < to.rows; i += step) {
-                  float* const values = to.row(i) + at;
-                  kernels.decode(term.b.dtype, term.b.at(row + i, first), step * count, values);
-                  for (std::int64_t k = 0; k < step * count; ++k) values[k] *= term.scale;
+                const RowWindow window = row_window(term, row, to.rows);
+                const bool is_plain = term.row_gain == nullptr && term.rank_gain == nullptr;
+                if (is_plain && window.count == to.rows && count == to.cols && term.b.stride == count) {
+                  kernels.decode(term.b.dtype, term.b.at(window.row, 0), to.rows * count, to.data);
+                  for (std::int64_t k = 0; k < to.rows * count; ++k) to.data[k] *= term.scale; // as stored
+                  return;
+                }
+                for (std::int64_t i = 0; i < to.rows; ++i) {
+                  const std::int64_t at_row = i - window.begin;
+                  if (at_row < 0 || at_row >= window.count)
+                    std::fill_n(to.row(i) + at, count, 0.0f);
+                  else
+                    gather_row_of_b(kernels, term, window.row + at_row, first, count, to.row(i) + at);
                 }
               });
 }
@@ -100,6 +117,20 @@ inline void expand(const VectorKernels& kernels, std::span<const LowRankTerm> te
   }
 }
 
+/// y [some of out] += scale (rows of B from `row` on) shrunk, of which row i is multiplied by its gain.
+inline void expand_streamed(const VectorKernels& kernels, const LowRankTerm& term, WeightMatrix b,
+                            std::int64_t row, const float* shrunk, float* y) noexcept {
+  if (term.row_gain == nullptr) return kernels.dot_rows(b, shrunk, term.scale, y);
+  constexpr std::int64_t block = 64;
+  float sums[block];
+  for (std::int64_t i = 0; i < b.rows; i += block) {
+    const std::int64_t count = std::min(block, b.rows - i);
+    std::fill_n(sums, count, 0.0f);
+    kernels.dot_rows(b.block(i, 0, count, b.cols), shrunk, term.scale, sums);
+    for (std::int64_t k = 0; k < count; ++k) y[i + k] += term.row_gain[row + i + k] * sums[k];
+  }
+}
+
 /// A few rows of x: A and B are read as they lie.
 inline void low_rank_add_streamed(const VectorKernels& kernels, ConstMatrix x,
                                   std::span<const LowRankTerm> terms, Matrix y, std::span<float> room,
@@ -112,16 +143,21 @@ inline void low_rank_add_streamed(const VectorKernels& kernels, ConstMatrix x,
         for (std::int64_t i = 0; i < x.rows; ++i) {
           std::fill_n(shrunk.row(i) + first, count, 0.0f);
           kernels.dot_rows(term.a.block(r + first, 0, count, x.cols), x.row(i), 1.0f, shrunk.row(i) + first);
+          if (term.rank_gain == nullptr) continue;
+          for (std::int64_t k = first; k < first + count; ++k) shrunk.row(i)[k] *= term.rank_gain[r + k];
         }
       });
-      workers.share(y.cols, 4, x.rows * rank, [&](std::int64_t first, std::int64_t count, Scratch) {
+      const RowWindow all = row_window(term, 0, y.cols);
+      workers.share(all.count, 4, x.rows * rank, [&](std::int64_t first, std::int64_t count, Scratch) {
+        const WeightMatrix b = term.b.block(all.row + first, r, count, rank);
         for (std::int64_t i = 0; i < x.rows; ++i)
-          kernels.dot_rows(term.b.block(first, r, count, rank), shrunk.row(i), term.scale, y.row(i) + first);
+          expand_streamed(kernels, term, b, all.row + first, shrunk.row(i), y.row(i) + all.begin + first);
       });
     }
 }
 
-/// y [rows, out] += sum_i s_i (x [rows, in] A_i^T) B_i^T. Precondition: y overlaps nothing else.
+/// y [rows, out] += sum_i s_i (x [rows, in] A_i^T) B_i^T, with the terms' gains and for the outputs that each
+/// has. Precondition: y overlaps nothing else.
 inline void low_rank_add(ConstMatrix x, std::span<const LowRankTerm> terms, Matrix y, Workers workers,
                          const VectorKernels& kernels = vector_kernels()) {
   const auto shrunk = workers.take<float>(panel_floats(low_rank_depth, std::min(x.rows, low_rank_tile)));

@@ -132,8 +132,8 @@ inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms
     return;
   }
   for ([[maybe_unused]] const LowRankTerm& term : terms)
-    assert(term.a.cols == base.cols && term.b.rows >= part.first_row + base.rows &&
-           term.b.cols == term.a.rows && "merge_low_rank: shapes A [rank,in], B [out,rank]");
+    assert(term.a.cols == base.cols && term.b.cols == term.a.rows && term.first_row >= 0 &&
+           "merge_low_rank: shapes A [rank,in], B [rows,rank] from row 0 of the weight or a later one on");
 #if defined(__x86_64__)
   if (kernels.set == InstructionSet::amx && fits_tiles(base, terms))
     return merge_on_tiles<ProcessorTiles>(merge_kernels(kernels.set), base, terms, out, stride, scratch,

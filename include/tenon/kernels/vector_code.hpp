@@ -5,6 +5,7 @@
 
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/weights/dtype.hpp>
+#include <tenon/weights/fp8.hpp>
 
 #include <cstddef>
 #include <cstdint>

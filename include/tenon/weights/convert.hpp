@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of stored weights to floats and back, for F32, F16 and BF16. Elements go through in blocks of a fixed
+// Rows of stored weights to floats and back, for F32, F16 and BF16, and of adapters' 8-bit factors to floats. Elements go through in blocks of a fixed
 // count, which compilers turn into vector code at -O2 already; a shorter end is padded and takes the same
 // path, so that a value never depends on its position or address. Neither `from` nor `to` needs any
 // alignment, but they must not overlap. Cost: one read and one write per element, at most 640 bytes of stack.
@@ -7,6 +7,7 @@
 #pragma once
 
 #include <tenon/weights/dtype.hpp>
+#include <tenon/weights/fp8.hpp>
 #include <tenon/weights/half.hpp>
 
 #include <cassert>
@@ -48,10 +49,11 @@ void convert_elements(const std::byte* from, std::size_t n, std::byte* to, Conve
   std::memcpy(to, converted, n * sizeof(To));
 }
 
-/// The values of `n` elements stored as `type`. Exact. Precondition: `is_weight_dtype(type)`.
+/// The values of `n` elements stored as `type`. Exact. Precondition: `is_factor_dtype(type)`.
 inline void decode(DType type, const std::byte* from, std::int64_t n, float* to) noexcept {
-  assert(is_weight_dtype(type) && "decode knows F32, F16 and BF16");
+  assert(is_factor_dtype(type) && "decode knows F32, F16, BF16 and the two 8-bit types");
   if (n <= 0) return;
+  if (is_fp8(type)) return decode_fp8(type, from, n, to);
   const auto count = static_cast<std::size_t>(n);
   auto* const out = reinterpret_cast<std::byte*>(to);
   if (type == DType::f32)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Element types as safetensors names them. Tenon computes with F32, F16 and BF16 weights; the others are
-// known by name and size, so that a file which contains them can be checked, listed and refused with a
-// sentence.
+// Element types as safetensors names them. Tenon computes with F32, F16 and BF16 weights, and with factors of
+// adapters in these and in 8 bits; the others are known by name and size, so that a file which contains them
+// can be checked, listed and refused with a sentence.
 #pragma once
 
 #include <array>
@@ -65,9 +65,14 @@ inline constexpr std::array<DTypeInfo, 15> dtype_table{{
   return std::nullopt;
 }
 
-/// F32, F16, BF16: the types that a layer's weight or an adapter's factor may have.
+/// F32, F16, BF16: the types that a layer's weight may have.
 [[nodiscard]] constexpr bool is_weight_dtype(DType type) noexcept {
   return type == DType::f32 || type == DType::f16 || type == DType::bf16;
+}
+
+/// F32, F16, BF16, F8_E4M3, F8_E5M2: the types that an adapter's factor may have.
+[[nodiscard]] constexpr bool is_factor_dtype(DType type) noexcept {
+  return is_weight_dtype(type) || type == DType::f8_e4m3 || type == DType::f8_e5m2;
 }
 
 inline constexpr DType f32 = DType::f32;
