@@ -113,17 +113,18 @@ TEST_CASE("Everything that does not fit is reported together before anything is 
   folder.add_pair("fc1", 12, 9);                                         // B is [9, 2]
   folder.add_pair("fcl", 8, 6);                                          // no such slot
   folder.tensors.add("base_model.model.fc2.lora_A.weight", {2, 8});      // no partner
-  folder.tensors.add("base_model.model.fc2.lora_magnitude_vector", {6}); // DoRA
+  folder.tensors.add("base_model.model.fc2.lora_A.scaling", {2});        // no known ending
   folder.tensors.add("lora_unet_fc2.lora_down.weight", {2, 8});          // another tool's name
   CHECK(
       refusal(folder) ==
-      "PEFT adapter, 0 slots matched, 6 findings; not one slot of this net is named in the file\n"
-      "  refused kind: base_model.model.fc2.lora_magnitude_vector: DoRA magnitude is not supported\n"
-      "  unmatched key: base_model.model.fcl.lora_A.weight: the net has no slot fcl; the nearest is fc1\n"
-      "  unmatched key: base_model.model.fcl.lora_B.weight: the net has no slot fcl; the nearest is fc1\n"
-      "  unmatched key: lora_unet_fc2.lora_down.weight: expected a name that begins with base_model.model.\n"
+      "PEFT adapter, 0 slots matched, 5 findings; not one slot of this net is named in the file\n"
+      "  unmatched key: base_model.model.fc2.lora_A.scaling: expected a name that begins with "
+      "base_model.model., and an ending such as .lora_A.weight\n"
+      "  unmatched key: lora_unet_fc2.lora_down.weight: expected a name that begins with base_model.model., "
+      "and an ending such as .lora_A.weight\n"
       "  wrong shape: base_model.model.fc1.lora_B.weight: expected [8, 2] [out, rank], got [9, 2]\n"
-      "  incomplete pair: base_model.model.fc2.lora_A.weight: its partner lora_B is missing");
+      "  incomplete pair: base_model.model.fc2.lora_A.weight: its partner LoRA B is missing\n"
+      "  unmatched key: base_model.model.fcl.lora_A.weight: the net has no slot fcl; the nearest is fc1");
 }
 
 TEST_CASE("A rank that is not the configuration's is refused") {
@@ -138,8 +139,36 @@ TEST_CASE("A rank that is not the configuration's is refused") {
 TEST_CASE("A setting that would change the result is refused by name") {
   Folder folder;
   folder.add_pair("fc1", 12, 8);
-  CHECK(refusal(folder, R"("r": 2, "lora_alpha": 4, "use_dora": true)").find("unsupported setting: ") !=
+  CHECK(refusal(folder, R"("r": 2, "lora_alpha": 4, "use_qalora": true)").find("unsupported setting: ") !=
         std::string::npos);
+}
+
+TEST_CASE("A DoRA adapter without its magnitudes is incomplete") {
+  Folder folder;
+  folder.add_pair("fc1", 12, 8);
+  CHECK(refusal(folder, R"("r": 2, "lora_alpha": 4, "use_dora": true)") ==
+        "PEFT adapter, 0 slots matched, 1 finding; not one slot of this net is named in the file\n"
+        "  incomplete pair: base_model.model.fc1.lora_A.weight: its partner DoRA magnitude is missing");
+}
+
+TEST_CASE("A value that is no number is found unless the check is turned off") {
+  Folder folder;
+  folder.add_pair("fc1", 12, 8);
+  const std::string path = folder.write();
+  const std::string file = folder.folder.file("adapter_model.safetensors");
+  std::string bytes = read_file(file);
+  const float nan = std::nanf("");
+  std::memcpy(bytes.data() + bytes.size() - sizeof nan, &nan, sizeof nan); // the last of B
+  write_file(file, bytes);
+  try {
+    (void)load_adapter<Tiny>(path);
+    FAIL("nothing was thrown");
+  } catch (const load_error& problem) {
+    const std::string message = problem.what();
+    CHECK(message.ends_with("not finite: base_model.model.fc1.lora_B.weight: its value number 15 is NaN or "
+                            "infinite"));
+  }
+  CHECK_NOTHROW((void)load_adapter<Tiny>(path, {.checks_values = false}));
 }
 
 TEST_CASE("Two keys for one place are a duplicate") {
@@ -157,7 +186,7 @@ TEST_CASE("Report-only loads what fits and tells the rest") {
   folder.add_pair("fc7", 8, 6);
   const auto adapter = load_adapter<Tiny>(folder.write(), {.on_mismatch = OnMismatch::report});
   CHECK(adapter.report().matched.size() == 1);
-  CHECK(adapter.report().findings.size() == 2);
+  CHECK(adapter.report().findings.size() == 1);
   CHECK_FALSE(adapter.report().fits());
   const auto model = open<Tiny>(goldens + "tiny.safetensors");
   Session session(model);

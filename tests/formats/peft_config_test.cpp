@@ -39,15 +39,44 @@ TEST_CASE("A null pattern or an unknown setting changes nothing") {
 }
 
 TEST_CASE("Settings that change the result and are not supported are listed") {
-  const PeftConfig config = parse(R"("r": 4, "lora_alpha": 4, "use_dora": true, "bias": "all",
-                                     "modules_to_save": ["head"])");
+  const PeftConfig config = parse(R"("r": 4, "lora_alpha": 4, "use_qalora": true,
+                                     "target_parameters": ["x"])");
   CHECK(config.unsupported ==
-        std::vector<std::string>{"use_dora is true", "bias is \"all\"", "modules_to_save is an array of 1"});
+        std::vector<std::string>{"target_parameters is an array of 1", "use_qalora is true"});
+}
+
+TEST_CASE("Every method has its own settings") {
+  const auto read = [](std::string_view text) { return parse_peft_config(text, "c.json"); };
+  const PeftConfig loha = read(R"({"peft_type": "LOHA", "r": 4, "alpha": 2, "alpha_pattern": {"x": 8}})");
+  CHECK(loha.type == PeftType::loha);
+  CHECK(loha.scale_of("a") == 0.5);
+  CHECK(loha.scale_of("a.x") == 2.0);
+  const PeftConfig ia3 = read(R"({"peft_type": "IA3", "feedforward_modules": ["ff.2"]})");
+  CHECK(ia3.is_feedforward("blocks.0.ff.2"));
+  CHECK(ia3.is_feedforward("ff.2"));
+  CHECK_FALSE(ia3.is_feedforward("buff.2"));
+  const PeftConfig oft = read(R"({"peft_type": "OFT", "r": 0, "oft_block_size": 4, "coft": true, "eps": 6e-5,
+                                  "use_cayley_neumann": true, "num_cayley_neumann_terms": 5})");
+  CHECK(oft.constrained);
+  CHECK(oft.constraint == 6e-5);
+  CHECK(oft.neumann_terms == 5);
+}
+
+TEST_CASE("A header's configurations are told apart by component") {
+  const auto configs = parse_component_configs(
+      R"({"transformer.r": 4, "transformer.lora_alpha": 8, "text_encoder.r": 2, "text_encoder.lora_alpha": 2})",
+      "f");
+  REQUIRE(configs.size() == 2);
+  CHECK(configs[0].prefix == "transformer");
+  CHECK(configs[0].config.scale_of("a") == 2.0);
+  CHECK(configs[1].config.scale_of("a") == 1.0);
 }
 
 TEST_CASE("What is not a LoRA configuration is refused with file and key") {
-  CHECK_THROWS_WITH_AS(parse_peft_config(R"({"peft_type": "LOHA"})", "c.json"),
-                       "c.json: peft_type: expected \"LORA\", got \"LOHA\"", load_error);
+  CHECK_THROWS_WITH_AS(parse_peft_config(R"({"peft_type": "PREFIX"})", "c.json"),
+                       "c.json: peft_type: expected \"LORA\", \"LOHA\", \"LOKR\", \"IA3\", \"OFT\", "
+                       "\"BOFT\" or \"VERA\", got \"PREFIX\"",
+                       load_error);
   CHECK_THROWS_WITH_AS(parse(R"("r": 0, "lora_alpha": 8)"), "c.json: r: expected a rank of at least 1, got 0",
                        load_error);
   CHECK_THROWS_WITH_AS(parse(R"("r": 2, "lora_alpha": 8, "rank_pattern": {"a": -1})"),

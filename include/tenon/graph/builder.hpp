@@ -83,14 +83,15 @@ class Builder {
     n_.weight_count += copies();
     return static_cast<std::int32_t>(n_.weights++);
   }
-  /// A slot at the current path over `weight` [out, in]; `no_index` if it accepts no kind.
-  [[nodiscard]] constexpr std::int32_t slot(std::uint32_t kinds, std::int32_t weight) {
+  /// A slot at the current path over `weight` [out, in] and `bias` [out]; `no_index` if it accepts no kind.
+  [[nodiscard]] constexpr std::int32_t slot(std::uint32_t kinds, std::int32_t weight,
+                                            std::int32_t bias = no_index) {
     if (kinds == 0) return no_index;
     const TextRef path = path_here();
     if (writes_) {
       const WeightEntry& of = tables_.weights[weight];
-      tables_.slots[n_.slots] = {path,   of.extents[0], of.extents[1], kinds,
-                                 weight, loop_,         n_.slot_count, copies()};
+      tables_.slots[n_.slots] = {path, of.extents[0], of.extents[1], kinds,   weight,
+                                 bias, loop_,         n_.slot_count, copies()};
     }
     n_.slot_count += copies();
     return static_cast<std::int32_t>(n_.slots++);

@@ -80,6 +80,7 @@ struct SlotEntry {
   std::int64_t in = 0;
   std::uint32_t kinds = 0;
   std::int32_t weight = no_index; ///< its WeightEntry
+  std::int32_t bias = no_index;   ///< that of the module's bias, if it has one
   std::int32_t loop = no_index;
   std::int32_t base = 0;
   std::int32_t copies = 1;

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <tenon/graph/slot.hpp>
+#include <tenon/kernels/bias_term.hpp>
+#include <tenon/kernels/delta_term.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/product_backend.hpp>
@@ -59,19 +61,43 @@ struct WireView {
   }
 };
 
-/// One low-rank term attached beside a slot's weight; an element of the slot's list, in the order of
+/// Something attached beside a slot's weight; an element of one of the slot's lists, in the order of
 /// attachment.
-struct SideTerm {
-  kernels::LowRankTerm term;
-  SideTerm* previous = nullptr;
-  SideTerm* next = nullptr;
+template <class Term>
+struct Attached {
+  Term term{};
+  Attached* previous = nullptr;
+  Attached* next = nullptr;
 };
+template <class Term>
+struct AttachedList {
+  Attached<Term>* first = nullptr;
+  Attached<Term>* last = nullptr;
 
-/// What a slot computes with now: a weight (the base's bytes or an overlay's) and the terms beside it.
+  [[nodiscard]] bool empty() const noexcept { return first == nullptr; }
+  void add(Attached<Term>& node) noexcept {
+    node.previous = last;
+    node.next = nullptr;
+    (last != nullptr ? last->next : first) = &node;
+    last = &node;
+  }
+  void remove(Attached<Term>& node) noexcept {
+    (node.previous != nullptr ? node.previous->next : first) = node.next;
+    (node.next != nullptr ? node.next->previous : last) = node.previous;
+  }
+};
+using SideTerm = Attached<kernels::LowRankTerm>;
+using SideDelta = Attached<kernels::DeltaTerm>;
+using SideBias = Attached<kernels::BiasTerm>;
+
+/// What a slot computes with now: a weight (the base's bytes or an overlay's) and what is beside it.
 struct ActiveSlot {
-  TensorView weight;
-  SideTerm* first = nullptr;
-  SideTerm* last = nullptr;
+  TensorView weight{};
+  TensorView base{}; ///< the pristine weight, from which other kinds than LoRA take their change
+  bool is_pristine = true; ///< `weight` has the values of `base`
+  AttachedList<kernels::LowRankTerm> terms{};
+  AttachedList<kernels::DeltaTerm> deltas{};
+  AttachedList<kernels::BiasTerm> biases{};
 };
 
 /// A layer's constants, set at lowering.
@@ -90,6 +116,7 @@ struct StepContext {
   StepParams params{};
   const kernels::ProductBackend* products = nullptr; ///< null: Tenon's own
   kernels::Workers workers{};                        ///< the session's threads, and scratch for each
+  bool has_deltas = false;                           ///< for scratch: other kinds than LoRA may be attached
 };
 
 /// Computes the output. May throw `tenon::error` for values only a call can know (an id out of range).

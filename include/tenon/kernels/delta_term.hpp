@@ -50,13 +50,20 @@ struct DeltaTerm {
   Factored first{};
   Factored second{};
   Factored of_weight{}; ///< M [in, in] of GLoRA (arXiv 2306.07967), as [in, rank] [rank, in]
+  /// Columns of W that are one input, for M alone: kh * kw of a convolution, whose M mixes channels.
+  std::int64_t cols_per_input = 1;
 
   GainAxis gain_axis = GainAxis::none;
-  const float* gains = nullptr; ///< u: [out] or [in]
+  const float* gains = nullptr; ///< u: [out] or [in], of every row or column of W
   float plain = 1.0f;
 
   const Rotation* rotation = nullptr;
   float strength = 1.0f; ///< of the rotation
+
+  /// The weight's rows [first_row, first_row + rows) are what this changes and what `out` above means; 0 rows are
+  /// all. So an adapter of one of several projections fits the weight that holds them all.
+  std::int64_t first_row = 0;
+  std::int64_t rows = 0;
 };
 
 } // namespace tenon::kernels

@@ -24,10 +24,29 @@ struct AttachCost {
   std::int64_t bytes_read = 0;    ///< of weights and factors, each counted once
   std::int64_t bytes_written = 0; ///< of weights
   std::int64_t flops_per_row = 0; ///< added to a forward pass, for each row that goes through
+  std::int64_t bytes_measured = 0; ///< of weights whose norms are taken first (DoRA)
 
   void add_merge_of(const kernels::WeightMatrix& a, const kernels::WeightMatrix& b) noexcept {
     flops += kernels::merge_flops(a, b);
     bytes_read += a.bytes() + b.bytes();
+  }
+  /// Of other kinds: `flops_of_row` for a row of x, and the factors' bytes.
+  void add_delta(const SlotDelta& delta, const TensorView& base, bool is_side_path) noexcept {
+    const std::int64_t rows = base.extent(0);
+    const std::int64_t cols = rows == 0 ? 0 : base.size() / rows;
+    const std::int64_t dense = 2 * rows * cols;
+    const auto of = [](const kernels::Factored& f) { return f.left.bytes() + f.right.bytes(); };
+    bytes_read += of(delta.term.first) + of(delta.term.second) + of(delta.term.of_weight);
+    const std::int64_t rank = delta.term.first.is_product() ? delta.term.first.right.rows : 1;
+    if (is_side_path)
+      flops_per_row += delta.term.form == kernels::DeltaForm::hadamard ? dense : 2 * rank * (rows + cols) + rows;
+    else
+      flops += dense * rank;
+    if (delta.gains == GainSource::magnitude) {
+      flops += dense * (rank + 1);
+      bytes_measured += base.bytes();
+      bytes_read += base.bytes();
+    }
   }
 };
 
@@ -37,11 +56,16 @@ struct AttachPlan {
   std::string reason{}; ///< why `automatic` took this mode; else empty
   std::vector<std::shared_ptr<const AdapterData>> adapters{};
   std::vector<double> weights{}; ///< of each adapter: attach scale times the handle's own weight
+  std::vector<std::shared_ptr<const std::vector<double>>> slot_weights{}; ///< by slot, or null
   bool measures_loss = false;    ///< what rounding costs a merge; see MeasureLoss
 
   std::vector<std::int32_t> slots{}; ///< changed, ascending, each once
-  std::int64_t term_count = 0;       ///< (adapter, slot) pairs
+  std::int64_t term_count = 0;       ///< (adapter, slot) pairs with LoRA
   std::int64_t gathered_count = 0;   ///< terms that overlays are made of, those of guards below included
+  std::int64_t delta_count = 0;      ///< the same for other kinds
+  std::int64_t gathered_delta_count = 0;
+  std::int64_t bias_count = 0;
+  std::int64_t gain_floats = 0;      ///< of DoRA and IA3, made when it is attached
   std::int64_t loss_blocks = 0;      ///< of the largest weight, if the loss is measured
   BytesByCategory bytes{};           ///< that the guard will hold
   AttachCost cost{};
@@ -49,6 +73,13 @@ struct AttachPlan {
   std::span<OverlayNode> replaced{}; ///< of a guard that switches to this plan, by ascending slot
 
   [[nodiscard]] bool writes_weights() const noexcept { return mode != AttachMode::side_path; }
+  /// Whether there is more than LoRA: layers then need other scratch.
+  [[nodiscard]] bool has_deltas() const noexcept { return delta_count > 0 || bias_count > 0; }
+  /// Of adapter `a` at a slot.
+  [[nodiscard]] double weight_at(std::size_t a, std::int32_t slot) const noexcept {
+    const std::vector<double>* const own = slot_weights[a].get();
+    return own == nullptr ? weights[a] : weights[a] * (*own)[static_cast<std::size_t>(slot)];
+  }
   /// The node that `slot` has now and that the plan's own will replace, or nullptr.
   [[nodiscard]] OverlayNode* replaced_at(std::int32_t slot) const noexcept {
     const auto at =
@@ -64,6 +95,13 @@ struct AttachPlan {
       if (node != own)
         for (const kernels::LowRankTerm& term : node->terms) f(term);
   }
+  [[nodiscard]] std::int64_t deltas_below(std::int32_t slot) const noexcept {
+    const OverlayNode* const own = replaced_at(slot);
+    std::int64_t count = 0;
+    for (const OverlayNode* node = session->slots().top(slot); node != nullptr; node = node->below)
+      if (node != own) count += std::ssize(node->deltas);
+    return count;
+  }
   /// Bytes from one overlay to the next in the guard's block.
   [[nodiscard]] static std::int64_t overlay_stride(const TensorView& base) noexcept {
     return (base.bytes() + wire_alignment - 1) / wire_alignment * wire_alignment;
@@ -76,6 +114,8 @@ inline void count_plan(AttachPlan& plan) {
   const bool is_side_path = plan.mode == AttachMode::side_path;
   plan.slots.clear();
   plan.term_count = plan.gathered_count = plan.loss_blocks = 0;
+  plan.delta_count = plan.gathered_delta_count = plan.bias_count = plan.gain_floats = 0;
+  plan.slot_weights.resize(plan.adapters.size());
   plan.bytes = {};
   plan.cost = {};
   plan.generation = session.adapter_generation();
@@ -88,24 +128,38 @@ inline void count_plan(AttachPlan& plan) {
       else
         plan.cost.add_merge_of(factors.a, factors.b);
     }
+    plan.delta_count += std::ssize(adapter->deltas);
+    plan.bias_count += std::ssize(adapter->biases);
+    for (const SlotDelta& delta : adapter->deltas) {
+      const TensorView& base = session.slots().source(delta.slot);
+      plan.slots.push_back(delta.slot);
+      plan.gain_floats += delta.gain_count(base.extent(0), base.extent(1));
+      plan.cost.add_delta(delta, base, is_side_path);
+    }
   }
+  if (plan.has_deltas()) plan.bytes[Category::scratch] = session.workspace().growth_for_deltas();
   sort_by(plan.slots, [](std::int32_t a, std::int32_t b) { return a < b; });
   plan.slots.erase(std::unique(plan.slots.begin(), plan.slots.end()), plan.slots.end());
 
   constexpr auto size_of = []<class T>(std::int64_t count) {
     return count * static_cast<std::int64_t>(sizeof(T));
   };
+  plan.bytes[Category::adapter] = size_of.template operator()<SideBias>(plan.bias_count) +
+                                  size_of.template operator()<float>(plan.gain_floats);
   if (is_side_path) {
-    plan.bytes[Category::adapter] = size_of.template operator()<SideTerm>(plan.term_count);
+    plan.bytes[Category::adapter] += size_of.template operator()<SideTerm>(plan.term_count) +
+                                     size_of.template operator()<SideDelta>(plan.delta_count);
     return;
   }
   plan.gathered_count = plan.term_count;
+  plan.gathered_delta_count = plan.delta_count;
   for (const std::int32_t slot : plan.slots) {
     const TensorView& base = session.slots().source(slot);
     plan.visit_terms_below(slot, [&plan](const kernels::LowRankTerm& term) {
       ++plan.gathered_count;
       plan.cost.add_merge_of(term.a, term.b);
     });
+    plan.gathered_delta_count += plan.deltas_below(slot);
     plan.cost.bytes_read += base.bytes();
     plan.cost.bytes_written += base.bytes();
     if (plan.mode == AttachMode::merged) plan.bytes[Category::overlay] += AttachPlan::overlay_stride(base);
@@ -119,7 +173,8 @@ inline void count_plan(AttachPlan& plan) {
   }
   plan.bytes[Category::adapter] +=
       size_of.template operator()<OverlayNode>(std::ssize(plan.slots)) +
-      size_of.template operator()<kernels::LowRankTerm>(plan.term_count + plan.gathered_count);
+      size_of.template operator()<kernels::LowRankTerm>(plan.term_count + plan.gathered_count) +
+      size_of.template operator()<kernels::DeltaTerm>(plan.delta_count + plan.gathered_delta_count);
 }
 
 } // namespace tenon

@@ -4,9 +4,11 @@
 // fail.
 #pragma once
 
+#include <tenon/adapters/terms.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/attach_plan.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -30,6 +32,24 @@ class Attachment {
       make_overlays(plan, overlay_bytes);
     else
       make_side_terms(plan);
+    make_biases(plan);
+    gains_ = carve<float>(plan.gain_floats);
+  }
+
+  /// Sets the terms of other kinds than LoRA: their scales, and gains from the pristine weights. For DoRA that
+  /// is a pass over each weight, after which `watch(slot, bytes)` is called; what it throws goes through.
+  template <class Watch>
+  void fill_deltas(const AttachPlan& plan, Watch watch) {
+    std::span<float> gains = gains_;
+    for (const DeltaOrder& order : delta_orders_) {
+      const SlotDelta& delta = *order.delta;
+      const TensorView& base = plan.session->slots().source(delta.slot);
+      const std::int64_t count = delta.gain_count(base.extent(0), base.extent(1));
+      *order.term = delta_term(delta, plan.weight_at(order.adapter, delta.slot), weight_matrix(base),
+                               gains.data(), plan.session->workspace().workers());
+      gains = gains.subspan(static_cast<std::size_t>(count));
+      if (delta.gains == GainSource::magnitude) watch(delta.slot, base.bytes());
+    }
   }
 
   [[nodiscard]] std::span<OverlayNode> overlays() noexcept { return overlays_; }
@@ -40,7 +60,7 @@ class Attachment {
   }
 
   void link(SlotTable& slots) noexcept {
-    for (std::size_t i = 0; i < sides_.size(); ++i) slots.add(side_slots_[i], sides_[i]);
+    link_sides(slots);
     for (OverlayNode& overlay : overlays_) slots.add(overlay);
   }
   /// Links these overlays and unlinks those of `before`, whose bytes they may have taken over.
@@ -54,9 +74,11 @@ class Attachment {
         slots.remove(old);
     }
     while (next < overlays_.size()) slots.add(overlays_[next++]);
+    before.unlink_sides(slots);
+    link_sides(slots);
   }
   void unlink(SlotTable& slots) noexcept {
-    for (std::size_t i = 0; i < sides_.size(); ++i) slots.remove(side_slots_[i], sides_[i]);
+    unlink_sides(slots);
     for (OverlayNode& overlay : overlays_) slots.remove(overlay);
   }
 
@@ -69,28 +91,60 @@ class Attachment {
     return {first, static_cast<std::size_t>(count)};
   }
 
-  [[nodiscard]] static kernels::LowRankTerm term(const AttachPlan& plan, std::size_t adapter,
-                                                 const SlotFactors& factors) noexcept {
-    return {factors.a, factors.b, static_cast<float>(factors.scale * plan.weights[adapter])};
-  }
+  /// Where a delta's term will be; set by `fill_deltas`.
+  struct DeltaOrder {
+    const SlotDelta* delta = nullptr;
+    std::size_t adapter = 0;
+    kernels::DeltaTerm* term = nullptr;
+  };
 
   void make_side_terms(const AttachPlan& plan) {
     sides_ = carve<SideTerm>(plan.term_count);
+    side_deltas_ = carve<SideDelta>(plan.delta_count);
     side_slots_.reserve(sides_.size());
-    for (std::size_t a = 0; a < plan.adapters.size(); ++a)
+    for (std::size_t a = 0; a < plan.adapters.size(); ++a) {
       for (const SlotFactors& factors : plan.adapters[a]->factors) {
-        sides_[side_slots_.size()].term = term(plan, a, factors);
+        sides_[side_slots_.size()].term = low_rank_term(factors, plan.weight_at(a, factors.slot));
         side_slots_.push_back(factors.slot);
       }
+      for (const SlotDelta& delta : plan.adapters[a]->deltas)
+        delta_orders_.push_back({&delta, a, &side_deltas_[delta_orders_.size()].term});
+    }
+  }
+
+  void make_biases(const AttachPlan& plan) {
+    biases_ = carve<SideBias>(plan.bias_count);
+    bias_slots_.reserve(biases_.size());
+    for (std::size_t a = 0; a < plan.adapters.size(); ++a)
+      for (const SlotBias& bias : plan.adapters[a]->biases) {
+        biases_[bias_slots_.size()].term = bias_term(bias, plan.weight_at(a, bias.slot));
+        bias_slots_.push_back(bias.slot);
+      }
+  }
+
+  void link_sides(SlotTable& slots) noexcept {
+    for (std::size_t i = 0; i < sides_.size(); ++i) slots.add(side_slots_[i], sides_[i]);
+    for (std::size_t i = 0; i < side_deltas_.size(); ++i)
+      slots.add(delta_orders_[i].delta->slot, side_deltas_[i]);
+    for (std::size_t i = 0; i < biases_.size(); ++i) slots.add(bias_slots_[i], biases_[i]);
+  }
+  void unlink_sides(SlotTable& slots) noexcept {
+    for (std::size_t i = 0; i < sides_.size(); ++i) slots.remove(side_slots_[i], sides_[i]);
+    for (std::size_t i = 0; i < side_deltas_.size(); ++i)
+      slots.remove(delta_orders_[i].delta->slot, side_deltas_[i]);
+    for (std::size_t i = 0; i < biases_.size(); ++i) slots.remove(bias_slots_[i], biases_[i]);
   }
 
   /// Terms slot by slot, within a slot in the order of the adapters, whose factors are in ascending order of
   /// slots.
   void make_overlays(const AttachPlan& plan, std::byte* bytes) {
     std::vector<std::size_t> next(plan.adapters.size(), 0);
+    std::vector<std::size_t> next_delta(plan.adapters.size(), 0);
     overlays_ = carve<OverlayNode>(std::ssize(plan.slots));
     const std::span<kernels::LowRankTerm> terms = carve<kernels::LowRankTerm>(plan.term_count);
     std::span<kernels::LowRankTerm> gathered = carve<kernels::LowRankTerm>(plan.gathered_count);
+    const std::span<kernels::DeltaTerm> deltas = carve<kernels::DeltaTerm>(plan.delta_count);
+    std::span<kernels::DeltaTerm> gathered_deltas = carve<kernels::DeltaTerm>(plan.gathered_delta_count);
     if (plan.measures_loss) {
       losses_ = carve<kernels::MergeLoss>(std::ssize(plan.slots));
       loss_blocks_ = carve<kernels::MergeLoss>(plan.loss_blocks);
@@ -99,10 +153,14 @@ class Attachment {
     const SlotTable& slots = plan.session->slots();
     for (std::size_t i = 0; i < plan.slots.size(); ++i) {
       const std::size_t first = made;
+      const std::size_t first_delta = delta_orders_.size();
       for (std::size_t a = 0; a < plan.adapters.size(); ++a) {
         const std::vector<SlotFactors>& factors = plan.adapters[a]->factors;
-        if (next[a] < factors.size() && factors[next[a]].slot == plan.slots[i])
-          terms[made++] = term(plan, a, factors[next[a]++]);
+        for (; next[a] < factors.size() && factors[next[a]].slot == plan.slots[i]; ++next[a])
+          terms[made++] = low_rank_term(factors[next[a]], plan.weight_at(a, plan.slots[i]));
+        const std::vector<SlotDelta>& others = plan.adapters[a]->deltas;
+        for (; next_delta[a] < others.size() && others[next_delta[a]].slot == plan.slots[i]; ++next_delta[a])
+          delta_orders_.push_back({&others[next_delta[a]], a, &deltas[delta_orders_.size()]});
       }
       OverlayNode& overlay = overlays_[i];
       overlay.slot = plan.slots[i];
@@ -114,6 +172,10 @@ class Attachment {
       plan.visit_terms_below(overlay.slot, [&room](const kernels::LowRankTerm&) { ++room; });
       overlay.gathered = gathered.first(room);
       gathered = gathered.subspan(room);
+      overlay.deltas = deltas.subspan(first_delta, delta_orders_.size() - first_delta);
+      const auto delta_room = overlay.deltas.size() + static_cast<std::size_t>(plan.deltas_below(overlay.slot));
+      overlay.gathered_deltas = gathered_deltas.first(delta_room);
+      gathered_deltas = gathered_deltas.subspan(delta_room);
       if (!overlay.is_in_place) bytes += AttachPlan::overlay_stride(slots.source(overlay.slot));
     }
   }
@@ -122,6 +184,11 @@ class Attachment {
   std::int64_t carved_ = 0;
   std::span<SideTerm> sides_{};
   std::vector<std::int32_t> side_slots_{};
+  std::span<SideDelta> side_deltas_{};
+  std::vector<DeltaOrder> delta_orders_{}; ///< of side deltas and of those of overlays, in their order
+  std::span<SideBias> biases_{};
+  std::vector<std::int32_t> bias_slots_{};
+  std::span<float> gains_{};
   std::span<OverlayNode> overlays_{};
   std::span<kernels::MergeLoss> losses_{};
   std::span<kernels::MergeLoss> loss_blocks_{};

@@ -33,10 +33,13 @@ class [[nodiscard]] Guard {
     if (plan_.generation != session.adapter_generation()) count_plan(plan_); // guards have come and gone
     check_files(plan_);
     session.overlays().require(plan_.bytes, operation);
+    Workspace::Growth scratch(session.workspace(), plan_.has_deltas());
     overlay_bytes_ = session.overlays().take(plan_.bytes[Category::overlay], operation);
     attachment_ = Attachment(plan_, overlay_bytes_.data(), operation);
     write(attachment_, plan_, progress);
     attachment_.link(session.slots()); // nothing from here on can fail
+    scratch.keep();
+    plan_.bytes[Category::scratch] = 0; // the session's from now on
     session.guard_begins();
     attached_ = true;
   }
@@ -80,9 +83,12 @@ class [[nodiscard]] Guard {
     session.overlays().require(asked, operation);
     Buffer bytes;
     if (!keeps_bytes) bytes = session.overlays().take(asked[Category::overlay], operation);
+    Workspace::Growth scratch(session.workspace(), next.has_deltas());
     Attachment fresh(next, keeps_bytes ? overlay_bytes_.data() : bytes.data(), operation);
     write(fresh, next, progress);
     fresh.link_instead_of(attachment_, session.slots()); // nothing from here on can fail
+    scratch.keep();
+    next.bytes[Category::scratch] = 0; // the session's from now on
     attachment_ = std::move(fresh);
     if (!keeps_bytes) {
       session.overlays().give(std::move(overlay_bytes_));
@@ -142,25 +148,35 @@ class [[nodiscard]] Guard {
     for (const auto& adapter : plan.adapters) adapter->file.check_unchanged();
   }
 
-  /// Writes the overlays' bytes. If it is stopped, all bytes that were there before are there again.
+  /// Makes gains and writes the overlays' bytes. If it is stopped, all bytes that were there before are there
+  /// again.
   static void write(Attachment& attachment, const AttachPlan& plan, ProgressRef progress) {
     SessionState& session = *plan.session;
-    AttachProgress now{.bytes_total = plan.cost.bytes_written};
+    AttachProgress now{.bytes_total = plan.cost.bytes_written + plan.cost.bytes_measured};
     std::string name;
+    const auto advance = [&](std::int64_t bytes) {
+      now.bytes_done += bytes;
+      if (!progress) return;
+      now.slot = name;
+      if (!progress(now))
+        throw error(ErrorCode::cancelled,
+                    concat("attach: cancelled at ", name, ", after ", bytes_text(now.bytes_done), " of ",
+                           bytes_text(now.bytes_total)),
+                    {.layer = name});
+    };
+    const auto take_name = [&](std::int32_t slot) {
+      if (progress) name = slot_path(session.program(), slot);
+    };
+    attachment.fill_deltas(plan, [&](std::int32_t slot, std::int64_t bytes) {
+      take_name(slot);
+      advance(bytes);
+    });
     for (std::size_t i = 0; i < attachment.overlays().size(); ++i) {
       OverlayNode& overlay = attachment.overlays()[i];
       try {
-        if (progress) name = slot_path(session.program(), overlay.slot);
-        now.slot = name;
+        take_name(overlay.slot);
         session.write(overlay, session.slots().top(overlay.slot), plan.replaced_at(overlay.slot),
-                      attachment.loss_room(i), [&](std::int64_t bytes) {
-                        now.bytes_done += bytes;
-                        if (progress && !progress(now))
-                          throw error(ErrorCode::cancelled,
-                                      concat("attach: cancelled at ", name, ", after ",
-                                             bytes_text(now.bytes_done), " of ", bytes_text(now.bytes_total)),
-                                      {.layer = name});
-                      });
+                      attachment.loss_room(i), advance);
       } catch (...) {
         take_back(attachment, overlay, plan);
         throw;

@@ -4,7 +4,7 @@
 // Neither bands nor threads change a bit of the result. Allocates nothing.
 #pragma once
 
-#include <tenon/kernels/merge.hpp>
+#include <tenon/kernels/merge_deltas.hpp>
 #include <tenon/kernels/workers.hpp>
 #include <tenon/session/slot_table.hpp>
 #include <tenon/weights/file_handle.hpp>
@@ -35,17 +35,24 @@ struct LossRoom {
 struct OverlayPass {
   kernels::WeightMatrix base{};
   std::span<const kernels::LowRankTerm> terms{};
+  std::span<const kernels::DeltaTerm> deltas{};
   std::byte* out = nullptr;
   LossRoom loss{};
 
   void write_rows(std::int64_t row, std::int64_t count, kernels::Scratch scratch,
                   kernels::MergeLoss* lost) const {
     const std::int64_t row_bytes = base.cols * dtype_bytes(base.dtype);
-    kernels::merge_low_rank(base.block(row, 0, count, base.cols), terms, out + row * row_bytes, scratch,
-                            kernels::vector_kernels(), {.first_row = row, .loss = lost});
+    const kernels::MergePart part{.first_row = row, .loss = lost};
+    if (deltas.empty())
+      kernels::merge_low_rank(base.block(row, 0, count, base.cols), terms, out + row * row_bytes, scratch,
+                              kernels::vector_kernels(), part);
+    else
+      kernels::merge_deltas(base, terms, deltas, count, out + row * row_bytes, scratch,
+                            kernels::vector_kernels(), part);
   }
   void write_band(std::int64_t row, std::int64_t rows, const kernels::Workers& workers) const {
-    const std::int64_t row_flops = 2 * base.cols * (kernels::total_rank(terms) + 4);
+    const std::int64_t row_flops =
+        2 * base.cols * (kernels::total_rank(terms) + 4 + 32 * std::ssize(deltas));
     if (loss.total == nullptr) {
       workers.share(rows, kernels::merge_rows, row_flops,
                     [&](std::int64_t first, std::int64_t count, kernels::Scratch scratch) {
@@ -75,7 +82,7 @@ void write_overlay(const SlotTable& slots, OverlayNode& node, const OverlayNode*
                    const OverlayNode* skipped, const kernels::Workers& workers, bool drops_source_pages,
                    LossRoom loss, AfterBand after_band) {
   const OverlayPass pass{weight_matrix(slots.source(node.slot)), SlotTable::gather(node, below, skipped),
-                         node.data, loss};
+                         SlotTable::gather_deltas(node, below, skipped), node.data, loss};
   const std::int64_t row_bytes = pass.base.cols * dtype_bytes(pass.base.dtype);
   const bool drops = drops_source_pages || node.is_in_place; // in place, the source only serves to start from
   const std::int64_t band_bytes = drops ? dropped_band_bytes : overlay_band_bytes;

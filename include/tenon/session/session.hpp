@@ -160,6 +160,7 @@ class Session {
       if constexpr (AdapterIsOfNet<Net, Argument>::value) {
         plan.adapters.push_back(argument.data());
         plan.weights.push_back(argument.weight());
+        plan.slot_weights.push_back(argument.slot_weights());
       }
     }
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is attached, slot by slot. Side terms and overlays are list nodes that live in their guard's memory,
+// What is attached, slot by slot. Side terms, changes of other kinds, of biases, and overlays are list nodes that live in their guard's memory,
 // so taking one out needs no allocation, cannot fail and costs the same for every matrix. A slot computes
 // with the topmost overlay, or with the model's weight. An overlay in place lies in the model's own bytes and
 // is an overlay like the others; when the last of a slot goes, those bytes are copied from their source
@@ -26,6 +26,8 @@ struct OverlayNode {
   std::byte* data = nullptr;
   std::span<const kernels::LowRankTerm> terms{}; ///< of this guard
   std::span<kernels::LowRankTerm> gathered{};    ///< room for those of the overlays below as well
+  std::span<const kernels::DeltaTerm> deltas{};  ///< of other kinds than LoRA
+  std::span<kernels::DeltaTerm> gathered_deltas{};
   OverlayNode* below = nullptr;
   OverlayNode* above = nullptr;
 };
@@ -41,7 +43,7 @@ class SlotTable {
       for (std::int32_t copy = 0; copy < entry.copies; ++copy) {
         State& slot = at(entry.base + copy);
         slot.weight = slot.active.weight = weights[static_cast<std::size_t>(weight.base + copy)];
-        slot.source = sources[static_cast<std::size_t>(weight.base + copy)];
+        slot.source = slot.active.base = sources[static_cast<std::size_t>(weight.base + copy)];
       }
     }
   }
@@ -53,34 +55,23 @@ class SlotTable {
   [[nodiscard]] const TensorView& source(std::int32_t slot) const noexcept { return at(slot).source; }
   [[nodiscard]] const OverlayNode* top(std::int32_t slot) const noexcept { return at(slot).top; }
 
-  void add(std::int32_t slot, SideTerm& term) noexcept {
-    ActiveSlot& active = at(slot).active;
-    term.previous = active.last;
-    term.next = nullptr;
-    (active.last != nullptr ? active.last->next : active.first) = &term;
-    active.last = &term;
-  }
-  void remove(std::int32_t slot, SideTerm& term) noexcept {
-    ActiveSlot& active = at(slot).active;
-    (term.previous != nullptr ? term.previous->next : active.first) = term.next;
-    (term.next != nullptr ? term.next->previous : active.last) = term.previous;
-  }
+  void add(std::int32_t slot, SideTerm& term) noexcept { at(slot).active.terms.add(term); }
+  void add(std::int32_t slot, SideDelta& delta) noexcept { at(slot).active.deltas.add(delta); }
+  void add(std::int32_t slot, SideBias& bias) noexcept { at(slot).active.biases.add(bias); }
+  void remove(std::int32_t slot, SideTerm& term) noexcept { at(slot).active.terms.remove(term); }
+  void remove(std::int32_t slot, SideDelta& delta) noexcept { at(slot).active.deltas.remove(delta); }
+  void remove(std::int32_t slot, SideBias& bias) noexcept { at(slot).active.biases.remove(bias); }
 
   /// All terms that `node` is made of, over the overlays from `below` down but for `skipped`: in the order of
   /// attachment, its own last.
   [[nodiscard]] static std::span<const kernels::LowRankTerm>
   gather(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped) noexcept {
-    std::size_t count = 0;
-    for (const OverlayNode* n = below; n != nullptr; n = n->below)
-      if (n != skipped) count += n->terms.size();
-    std::size_t end = count;
-    for (const OverlayNode* n = below; n != nullptr; n = n->below) {
-      if (n == skipped) continue;
-      end -= n->terms.size();
-      std::copy(n->terms.begin(), n->terms.end(), node.gathered.begin() + static_cast<std::ptrdiff_t>(end));
-    }
-    for (const kernels::LowRankTerm& term : node.terms) node.gathered[count++] = term;
-    return node.gathered.first(count);
+    return gather_in(node.gathered, node, below, skipped, &OverlayNode::terms);
+  }
+  /// The same for what is no LoRA.
+  [[nodiscard]] static std::span<const kernels::DeltaTerm>
+  gather_deltas(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped) noexcept {
+    return gather_in(node.gathered_deltas, node, below, skipped, &OverlayNode::deltas);
   }
 
   void add(OverlayNode& node) noexcept {
@@ -138,6 +129,23 @@ class SlotTable {
   }
 
  private:
+  template <class Term>
+  [[nodiscard]] static std::span<const Term> gather_in(std::span<Term> room, const OverlayNode& node,
+                                                       const OverlayNode* below, const OverlayNode* skipped,
+                                                       std::span<const Term> OverlayNode::* terms) noexcept {
+    std::size_t count = 0;
+    for (const OverlayNode* n = below; n != nullptr; n = n->below)
+      if (n != skipped) count += (n->*terms).size();
+    std::size_t end = count;
+    for (const OverlayNode* n = below; n != nullptr; n = n->below) {
+      if (n == skipped) continue;
+      end -= (n->*terms).size();
+      std::copy((n->*terms).begin(), (n->*terms).end(), room.begin() + static_cast<std::ptrdiff_t>(end));
+    }
+    for (const Term& term : node.*terms) room[count++] = term;
+    return room.first(count);
+  }
+
   struct State {
     ActiveSlot active{};
     TensorView weight{};
@@ -157,6 +165,7 @@ class SlotTable {
   }
   void select(State& slot) noexcept {
     slot.active.weight = slot.weight;
+    slot.active.is_pristine = slot.top == nullptr;
     if (slot.top == nullptr) return;
     slot.active.weight = TensorView(slot.top->data, slot.source.dtype, slot.source.shape());
     any_stale_ = any_stale_ || slot.top->is_stale;

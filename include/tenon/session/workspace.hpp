@@ -5,7 +5,8 @@
 #pragma once
 
 #include <tenon/graph/plan.hpp>
-#include <tenon/kernels/merge.hpp>
+#include <tenon/kernels/merge_deltas.hpp>
+#include <tenon/kernels/weight_norms.hpp>
 #include <tenon/kernels/workers.hpp>
 #include <tenon/memory/buffer.hpp>
 
@@ -27,7 +28,7 @@ class Workspace {
   void reserve(const Dims& dims) {
     const std::int64_t activations = plan_buffers(program_, dims, offsets_, alive_);
     planned_.reset();
-    const std::int64_t scratch = std::max(scratch_for(dims), scratch_each_);
+    const std::int64_t scratch = std::max(scratch_for(dims, has_deltas_), scratch_each_);
     BytesByCategory more;
     if (activations > memory_.bytes()) more[Category::workspace] = activations;
     if (scratch > scratch_each_) more[Category::scratch] = scratch * threads();
@@ -38,7 +39,50 @@ class Workspace {
     if (more[Category::workspace] > 0) memory_ = std::move(memory);
     if (more[Category::scratch] > 0) scratch_ = std::move(tiles);
     scratch_each_ = scratch;
+    reserved_ = dims;
   }
+
+  /// Bytes of scratch that attaching other kinds than LoRA takes in place of what there is; 0 if that is
+  /// enough.
+  [[nodiscard]] std::int64_t growth_for_deltas() const {
+    const std::int64_t each = has_deltas_ ? 0 : scratch_for(reserved_, true);
+    return each > scratch_each_ ? each * threads() : 0;
+  }
+  /// Scratch for other kinds than LoRA, until it is dropped or kept: nothing after it can fail.
+  class Growth {
+   public:
+    /// Throws as Buffer does; nothing has changed then.
+    Growth(Workspace& workspace, bool is_needed) : workspace_(workspace) {
+      if (!is_needed || workspace.has_deltas_) return;
+      if (const std::int64_t bytes = workspace.growth_for_deltas(); bytes > 0) {
+        before_ = Buffer(workspace.ledger_, Category::scratch, bytes, "scratch for an adapter");
+        before_.swap(workspace.scratch_);
+        each_before_ = std::exchange(workspace.scratch_each_, bytes / workspace.threads());
+      }
+      workspace.has_deltas_ = true;
+      is_mine_ = true;
+    }
+    ~Growth() {
+      if (!is_mine_) return;
+      workspace_.has_deltas_ = false;
+      if (before_.bytes() == 0) return;
+      before_.swap(workspace_.scratch_);
+      workspace_.scratch_each_ = each_before_;
+    }
+    Growth(const Growth&) = delete;
+    Growth& operator=(const Growth&) = delete;
+    /// It stays the workspace's.
+    void keep() noexcept {
+      is_mine_ = false;
+      before_ = {};
+    }
+
+   private:
+    Workspace& workspace_;
+    Buffer before_{};
+    std::int64_t each_before_ = 0;
+    bool is_mine_ = false;
+  };
 
   /// From now on `threads` threads share the work, with a scratch each. Strong guarantee. Throws as
   /// `ThreadTeam` and `reserve` do.
@@ -83,12 +127,16 @@ class Workspace {
 
  private:
   /// The largest need of any step, or of a merge, for each thread; a whole number of cache lines.
-  [[nodiscard]] std::int64_t scratch_for(const Dims& dims) const {
+  [[nodiscard]] std::int64_t scratch_for(const Dims& dims, bool has_deltas) const {
     std::int64_t most = kernels::merge_scratch_bytes;
+    for (const SlotEntry& slot : program_.slots)
+      if (has_deltas)
+        most = std::max({most, kernels::merge_deltas_scratch_bytes(slot.out, slot.in),
+                         kernels::weight_norms_scratch_bytes(slot.out, slot.in)});
     for (const Step& step : program_.steps) {
       if (step.scratch == nullptr) continue;
       const WireView input = extents_of(program_.wires[static_cast<std::size_t>(step.inputs[0])].shape, dims);
-      StepContext context{.inputs = {&input, 1}, .params = step.params};
+      StepContext context{.inputs = {&input, 1}, .params = step.params, .has_deltas = has_deltas};
       context.output = extents_of(program_.wires[static_cast<std::size_t>(step.output)].shape, dims);
       if (step.weights[0] == no_index) {
         most = std::max(most, step.scratch(context));
@@ -110,6 +158,8 @@ class Workspace {
   std::vector<WireId> alive_;
   std::vector<WireView> wires_;
   std::optional<Dims> planned_{};
+  Dims reserved_{}; ///< the last that took memory
+  bool has_deltas_ = false;
   Buffer memory_{};
   Buffer scratch_{};
   std::int64_t scratch_each_ = 0;      ///< bytes for each thread

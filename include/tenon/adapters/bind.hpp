@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// From an adapter's file to what it does to each module of a model: names are looked up among the model's own
+// (name_table.hpp), shapes are checked, scales are worked out, and everything that does not fit is reported
+// together. Cost: O(tensors); values stay in the mapping but for what must be prepared.
+#pragma once
+
+#include <tenon/adapters/adapter_data.hpp>
+#include <tenon/adapters/adapter_file.hpp>
+#include <tenon/adapters/bind_module.hpp>
+#include <tenon/adapters/finite_values.hpp>
+#include <tenon/adapters/targets.hpp>
+#include <tenon/core/sort_by.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tenon {
+
+struct BindOptions {
+  std::int64_t rank = any_rank; ///< of the adapter's type; any other rank is a finding
+  std::string_view component{}; ///< of a pipeline's file: only its keys ("denoiser", "text_encoder" ...)
+  std::string_view expert{};    ///< of a file for two experts: "high_noise" or "low_noise"
+  bool checks_values = true;    ///< for NaN and infinity: one read of the file
+  std::optional<DoraStrength> dora_strength{}; ///< empty: as the tool of the dialect
+};
+
+class AdapterBinder {
+ public:
+  AdapterBinder(AdapterFile& file, AdapterTargets& targets, const BindOptions& options, Ledger& ledger)
+      : file_(file), targets_(targets), options_(options), ledger_(ledger) {}
+
+  /// Takes the mapping out of the file. Throws as Buffer does; misfits are in the report.
+  [[nodiscard]] std::shared_ptr<const AdapterData> bind() {
+    auto data = std::make_shared<AdapterData>(AdapterData{.file = file_.take_file()});
+    data_ = data.get();
+    AdapterReport& report = data->report;
+    report.file = data->file.path();
+    report.dialect = file_.dialect().name;
+    report.findings = file_.findings();
+    for (const AdapterModule& module : file_.modules()) bind(module);
+    const auto by_slot = [](const auto& a, const auto& b) { return a.slot < b.slot; };
+    std::stable_sort(data->factors.begin(), data->factors.end(), by_slot);
+    std::stable_sort(data->deltas.begin(), data->deltas.end(), by_slot);
+    std::stable_sort(data->biases.begin(), data->biases.end(), by_slot);
+    if (options_.checks_values) check_values(data->file, report);
+    return data;
+  }
+
+ private:
+  void add(FindingKind kind, const AdapterModule& module, std::string what) {
+    data_->report.findings.push_back({kind, std::string(module.key()), std::move(what)});
+  }
+
+  void bind(const AdapterModule& module) {
+    if (!options_.expert.empty() && !module.expert.empty() && module.expert != options_.expert) return;
+    if (!options_.component.empty() && !module.component.empty() && module.component != options_.component)
+      return;
+    std::span<const NamedModule> named;
+    if (file_.is_flattened()) {
+      const NameTable::Flat flat = targets_.names.find_flattened(module.name);
+      if (flat.is_ambiguous)
+        return add(FindingKind::ambiguous, module,
+                   concat("two modules of the net are written ", module.name, " once dots are underscores"));
+      named = flat.modules;
+    } else {
+      named = targets_.names.find(module.name);
+      // a net's own paths may begin as a dialect's prefix does: GPT-2's with `transformer.`
+      if (named.empty() && !module.prefix.empty())
+        named = targets_.names.find(concat(module.prefix, module.name));
+    }
+    if (named.empty()) return add(FindingKind::unmatched_key, module, nearest(module));
+    const PeftConfig* const config = file_.config(module.component);
+    if (config != nullptr && reported_settings_ != config) {
+      for (const std::string& setting : config->unsupported)
+        data_->report.findings.push_back({FindingKind::unsupported, file_.config_path(),
+                                          concat(setting, ", which Tenon does not apply")});
+      reported_settings_ = config;
+    }
+    if (named.front().share == NameShare::part && named.front().is_fused &&
+        std::ssize(named) != named.front().parts)
+      return add(FindingKind::unmatched_key, module,
+                 concat("it is for ", named.front().parts, " projections together, of which the net has ",
+                        named.size(), " slots"));
+    for (const NamedModule& one : named) {
+      ModuleBinder binder{.file = file_,
+                          .module = module,
+                          .config = config,
+                          .target = targets_.at(one.module),
+                          .path = targets_.name(one.module),
+                          .slot = one.module,
+                          .name = one,
+                          .rank = options_.rank,
+                          .dora_strength = options_.dora_strength,
+                          .data = *data_,
+                          .prepared = PreparedMatrices(ledger_, data_->prepared)};
+      binder.bind();
+    }
+  }
+
+  [[nodiscard]] std::string nearest(const AdapterModule& module) const {
+    const std::string_view best = targets_.names.nearest(module.name, file_.is_flattened());
+    std::string what = concat("the net has no slot ", module.name, best.empty() ? "" : "; the nearest is ", best);
+    if (options_.component.empty() && !module.component.empty())
+      what += concat("; the key is for the ", module.component,
+                     " of a pipeline: name the component that the net is, to leave the others");
+    return what;
+  }
+
+  AdapterFile& file_;
+  AdapterTargets& targets_;
+  const BindOptions& options_;
+  Ledger& ledger_;
+  AdapterData* data_ = nullptr;
+  const PeftConfig* reported_settings_ = nullptr;
+};
+
+/// What `file` does to `targets`; its report holds everything that does not fit. Takes the mapping out of the
+/// file.
+[[nodiscard]] inline std::shared_ptr<const AdapterData>
+bind_adapter(AdapterFile& file, AdapterTargets& targets, const BindOptions& options = {},
+             Ledger& ledger = process_ledger()) {
+  return AdapterBinder(file, targets, options, ledger).bind();
+}
+
+} // namespace tenon

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrices that an adapter's file does not have as a kernel wants them: turned round, or multiplied out with a
+// small core. Each is a buffer in the ledger, under `adapter`.
+#pragma once
+
+#include <tenon/kernels/matrix.hpp>
+#include <tenon/memory/buffer.hpp>
+#include <tenon/weights/convert.hpp>
+#include <tenon/weights/tensor_view.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+namespace tenon {
+
+/// A tensor as a matrix: its first dimension as rows, all others as columns. Precondition: contiguous.
+[[nodiscard]] inline kernels::WeightMatrix flat_matrix(const TensorView& view) noexcept {
+  const std::int64_t rows = view.rank == 0 ? 1 : view.extent(0);
+  const std::int64_t cols = rows == 0 ? 0 : view.size() / rows;
+  return {view.data, view.dtype, rows, cols, cols};
+}
+[[nodiscard]] inline kernels::WeightVector flat_vector(const TensorView& view) noexcept {
+  return {view.data, view.dtype, view.size()};
+}
+
+class PreparedMatrices {
+ public:
+  PreparedMatrices(Ledger& ledger, std::vector<Buffer>& buffers) : ledger_(ledger), buffers_(buffers) {}
+
+  /// Room for floats. Throws as Buffer does.
+  [[nodiscard]] float* floats(std::int64_t count) {
+    return reinterpret_cast<float*>(bytes(count * static_cast<std::int64_t>(sizeof(float))));
+  }
+  /// The transpose, in the same dtype: every value as stored.
+  [[nodiscard]] kernels::WeightMatrix transposed(const kernels::WeightMatrix& from) {
+    const std::int64_t element = dtype_bytes(from.dtype);
+    std::byte* const to = bytes(from.bytes());
+    for (std::int64_t i = 0; i < from.rows; ++i)
+      for (std::int64_t j = 0; j < from.cols; ++j)
+        std::memcpy(to + (j * from.rows + i) * element, from.at(i, j), static_cast<std::size_t>(element));
+    return {to, from.dtype, from.cols, from.rows, from.rows};
+  }
+  /// out [n, cols * positions] from core [n, m, positions] and down [m, cols]: sum over m of core[n, m, p]
+  /// down[m, c], column c * positions + p. It is what a Tucker-decomposed convolution does to its input side.
+  [[nodiscard]] kernels::WeightMatrix times_core(const kernels::WeightMatrix& core, std::int64_t positions,
+                                                 const kernels::WeightMatrix& down) {
+    const std::int64_t width = down.cols * positions;
+    float* const to = floats(core.rows * width);
+    std::vector<float> row(static_cast<std::size_t>(core.cols));
+    std::vector<float> side(static_cast<std::size_t>(down.cols));
+    std::vector<double> sum(static_cast<std::size_t>(width));
+    for (std::int64_t n = 0; n < core.rows; ++n) {
+      decode(core.dtype, core.at(n, 0), core.cols, row.data());
+      std::fill(sum.begin(), sum.end(), 0.0);
+      for (std::int64_t m = 0; m < down.rows; ++m) {
+        decode(down.dtype, down.at(m, 0), down.cols, side.data());
+        for (std::int64_t c = 0; c < down.cols; ++c)
+          for (std::int64_t p = 0; p < positions; ++p)
+            sum[static_cast<std::size_t>(c * positions + p)] +=
+                static_cast<double>(row[static_cast<std::size_t>(m * positions + p)]) *
+                static_cast<double>(side[static_cast<std::size_t>(c)]);
+      }
+      for (std::int64_t c = 0; c < width; ++c)
+        to[n * width + c] = static_cast<float>(sum[static_cast<std::size_t>(c)]);
+    }
+    return {reinterpret_cast<const std::byte*>(to), DType::f32, core.rows, width, width};
+  }
+  /// row[i] col[j] m[i, j], as floats.
+  [[nodiscard]] kernels::WeightMatrix scaled(const kernels::WeightMatrix& m, const kernels::WeightVector& row,
+                                             const kernels::WeightVector& col) {
+    float* const to = floats(m.rows * m.cols);
+    std::vector<float> rows(static_cast<std::size_t>(m.rows));
+    std::vector<float> cols(static_cast<std::size_t>(m.cols));
+    decode(row.dtype, row.data, m.rows, rows.data());
+    decode(col.dtype, col.data, m.cols, cols.data());
+    for (std::int64_t i = 0; i < m.rows; ++i) {
+      decode(m.dtype, m.at(i, 0), m.cols, to + i * m.cols);
+      for (std::int64_t j = 0; j < m.cols; ++j)
+        to[i * m.cols + j] *= rows[static_cast<std::size_t>(i)] * cols[static_cast<std::size_t>(j)];
+    }
+    return {reinterpret_cast<const std::byte*>(to), DType::f32, m.rows, m.cols, m.cols};
+  }
+
+ private:
+  [[nodiscard]] std::byte* bytes(std::int64_t count) {
+    buffers_.emplace_back(ledger_, Category::adapter, count, "preparing an adapter");
+    return buffers_.back().data();
+  }
+
+  Ledger& ledger_;
+  std::vector<Buffer>& buffers_;
+};
+
+} // namespace tenon
