@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <tenon/kernels/tile_unit.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/weights/convert.hpp>
 
@@ -12,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 // The text of the 16-lane kernels, compiled for the instructions this program is built with: so it is
@@ -35,9 +37,9 @@ using namespace tenon::test;
 
 namespace {
 
-constexpr VectorKernels wide_kernels = {
-    InstructionSet::avx512, wide::width,  wide::group, wide::multiply_panel,
-    wide::dot_rows,         wide::decode, wide::encode};
+constexpr VectorKernels wide_kernels = {InstructionSet::avx512, wide::width,     wide::group,
+                                        wide::multiply_panel,   wide::dot_rows,  wide::decode,
+                                        wide::encode,           wide::split_tile};
 
 template <class F>
 void for_each_kernels(F f) {
@@ -109,6 +111,44 @@ TEST_CASE("A short end is converted as if it were whole, and nothing beyond it i
         CHECK(std::memcmp(back.data(), from.view.data, bytes) == 0);
         CHECK(back[bytes] == std::byte{0x5A});
       }
+  });
+}
+
+TEST_CASE("A tile's floats are split into three parts that are all of it, in pairs of rows") {
+  constexpr std::size_t count = amx_depth * amx_rows;
+  std::vector<float> from = {0.0f,
+                             -0.0f,
+                             0x1.fffffep0f,
+                             -0x1.234567p-20f,
+                             std::numeric_limits<float>::max(),
+                             std::numeric_limits<float>::lowest(),
+                             std::numeric_limits<float>::min(),
+                             std::numeric_limits<float>::denorm_min(),
+                             std::numeric_limits<float>::infinity(),
+                             -std::numeric_limits<float>::infinity(),
+                             std::numeric_limits<float>::quiet_NaN(),
+                             std::bit_cast<float>(0xff800001u)}; // a NaN whose upper half is infinity's
+  Numbers numbers(1);
+  while (from.size() < count)
+    from.push_back(std::ldexp(numbers.next(), static_cast<int>(numbers.next() * 120.0f)));
+  for_each_kernels([&](const VectorKernels& kernels) {
+    INFO(instruction_set_name(kernels.set), " ", kernels.width);
+    std::vector<std::uint16_t> to(amx_parts * count + 1, 0x5A5A);
+    kernels.split_tile(from.data(), to.data());
+    CHECK(to.back() == 0x5A5A);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t row = i / amx_rows;
+      const std::size_t at = row / 2 * amx_depth + i % amx_rows * 2 + row % 2;
+      double sum = 0;
+      for (std::size_t part = 0; part < amx_parts; ++part)
+        sum += static_cast<double>(f32_from_bf16(to[part * count + at]));
+      INFO(i, " ", from[i], " ", sum);
+      const bool is_special = std::isnan(from[i]) || std::isinf(from[i]);
+      const double error = is_special ? 0.0 : std::abs(sum - static_cast<double>(from[i]));
+      CHECK(error < 0x1p-133);
+      if (std::abs(from[i]) >= 0x1p-102f) CHECK(error == 0.0);
+      if (is_special) CHECK((std::isnan(from[i]) ? std::isnan(sum) : sum == static_cast<double>(from[i])));
+    }
   });
 }
 

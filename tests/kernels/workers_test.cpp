@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/instruction_sets.hpp"
 #include "support/naive.hpp"
+#include "support/team.hpp"
 
 #include <tenon/kernels/attention.hpp>
 #include <tenon/kernels/gemm.hpp>
@@ -18,21 +19,6 @@ using namespace tenon::kernels;
 using namespace tenon::test;
 
 namespace {
-
-constexpr std::int64_t scratch_each = 1 << 20;
-
-/// Some threads with a scratch each.
-struct Team {
-  explicit Team(int threads) : team(threads), bytes(static_cast<std::size_t>(scratch_each * threads + 64)) {
-    auto* const begin = bytes.data() + (64 - reinterpret_cast<std::uintptr_t>(bytes.data()) % 64) % 64;
-    const auto each = static_cast<std::size_t>(scratch_each);
-    workers = Workers(Scratch({begin, each}), &team,
-                      {begin + each, each * static_cast<std::size_t>(threads - 1)}, scratch_each);
-  }
-  ThreadTeam team;
-  std::vector<std::byte> bytes;
-  Workers workers{};
-};
 
 std::vector<float> random_values(std::int64_t count, unsigned seed) {
   std::mt19937 random(seed);

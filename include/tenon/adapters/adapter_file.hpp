@@ -58,7 +58,7 @@ struct AdapterModule {
     if (p == ia3_factor || p == ia3_on_input) return AdapterKind::ia3;
     if (p == boft_r || p == boft_s) return AdapterKind::boft;
     if (p == oft_blocks) return own.tensor->view.rank == 4 ? AdapterKind::boft : AdapterKind::oft;
-    if (p == oft_diag || p == oft_r) return AdapterKind::oft;
+    if (p == oft_diag || p == oft_r || p == oft_embedding_r) return AdapterKind::oft;
     if (p >= glora_a1 && p <= glora_bm) return AdapterKind::glora;
     if (p == vera_lambda_b || p == vera_lambda_d) return AdapterKind::vera;
   }

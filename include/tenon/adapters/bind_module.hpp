@@ -185,6 +185,13 @@ struct ModuleBinder {
           concat("expected ", target.rows, " rows [out, rank], got ", shape_text(tensor.view.shape())));
     return std::nullopt;
   }
+  [[nodiscard]] std::optional<RowShare> share_of_bias(const CheckpointTensor& tensor) const {
+    const std::int64_t size = tensor.view.size();
+    const bool is_turned = config != nullptr && config->fan_in_fan_out; // the weight's columns are the outputs
+    const std::int64_t whole = target.bias > 0 ? target.bias : is_turned ? target.cols : target.rows;
+    if (name.share == NameShare::whole && size == whole) return RowShare{0, size, 0};
+    return share_of(size, tensor);
+  }
   /// Only LoRA and vectors can be cut or put together along the rows.
   [[nodiscard]] bool is_whole(std::string_view kind) const {
     if (name.share == NameShare::whole) return true;
@@ -391,6 +398,10 @@ struct ModuleBinder {
     const std::int64_t in = target.in() / first.cols();
     kernels::Factored second;
     if (const CheckpointTensor* const w2 = find(Part::lokr_w2)) {
+      if (config != nullptr && w2->view.rank == 3)
+        return add(FindingKind::refused_kind, w2->name,
+                   "PEFT's LoKr of a 1-d convolution with a whole second factor is no Kronecker product of the "
+                   "weight's two sides; train it with a smaller rank, which is");
       const auto whole = matrix(*w2, rows, in * target.positions, "[out / rows of w1, in / columns of w1]");
       if (!whole) return;
       second.left = *whole;
@@ -441,6 +452,7 @@ struct ModuleBinder {
     if (delta.gains == GainSource::factor && !is_on_input && target.bias > 0) // y is multiplied, its bias too
       data.biases.push_back({slot, delta.vector, 1, kernels::BiasAction::scale_by, 0});
     matched("IA3", 0, 1);
+    bind_bias_parts(1);
   }
 
   // --- OFT, BOFT ------------------------------------------------------------------------------------
@@ -450,7 +462,8 @@ struct ModuleBinder {
     kernels::RotationSource source;
     const CheckpointTensor* blocks = nullptr;
     const CheckpointTensor* rescale = find(Part::rescale);
-    if ((blocks = find(Part::oft_r)) != nullptr) {
+    const bool is_turned = module.has(Part::oft_embedding_r);
+    if ((blocks = find(is_turned ? Part::oft_embedding_r : Part::oft_r)) != nullptr) {
       source.form = kernels::RotationForm::peft_oft;
       source.size = target.cols;
       source.blocks = flat_matrix(blocks->view);
@@ -494,6 +507,7 @@ struct ModuleBinder {
     const std::int64_t floats = kernels::rotation_floats(source);
     data.rotations.push_back(std::make_unique<kernels::Rotation>(kernels::prepare_rotation(
         source, {prepared.floats(floats), static_cast<std::size_t>(floats)})));
+    if (is_turned) turn_blocks(const_cast<float*>(data.rotations.back()->blocks), source); // NOLINT: just prepared
     SlotDelta delta{.slot = slot, .kind = kind};
     delta.term.rotation = data.rotations.back().get();
     data.deltas.push_back(delta);
@@ -505,6 +519,13 @@ struct ModuleBinder {
     source.block = view.extent(view.rank - 1);
     const std::int64_t elements = view.extent(view.rank - 2) * source.block;
     source.blocks = {view.data, view.dtype, elements == 0 ? 0 : view.size() / elements, elements, elements};
+  }
+  /// R to R^T, block by block: right for one stage.
+  static void turn_blocks(float* blocks, const kernels::RotationSource& source) {
+    const std::int64_t b = source.block;
+    for (std::int64_t n = 0; n < source.blocks.rows; ++n, blocks += b * b)
+      for (std::int64_t i = 0; i < b; ++i)
+        for (std::int64_t j = 0; j < i; ++j) std::swap(blocks[i * b + j], blocks[j * b + i]);
   }
   void wrong_blocks(const CheckpointTensor& blocks, std::string_view expected) const {
     add(FindingKind::wrong_shape, blocks.name,
@@ -577,6 +598,7 @@ struct ModuleBinder {
     if (is_turned) std::tie(down, up) = std::pair(prepared.transposed(up), prepared.transposed(down));
     data.factors.push_back({slot, down, up, 1, 0});
     matched("VeRA", own, 1);
+    bind_bias_parts(1);
   }
 
   // --- differences and whole tensors ----------------------------------------------------------------
@@ -615,7 +637,7 @@ struct ModuleBinder {
         add(FindingKind::refused_kind, tensor->name, "the module has no bias that it could change");
         continue;
       }
-      const std::optional<RowShare> share = share_of(tensor->view.size(), *tensor);
+      const std::optional<RowShare> share = share_of_bias(*tensor);
       if (!share || !has_factor_dtype(*tensor)) continue;
       const double scale = part == Part::lora_bias ? factor_scale : 1;
       const kernels::WeightVector all = flat_vector(tensor->view);

@@ -17,7 +17,9 @@ namespace tenon {
 }
 
 [[nodiscard]] inline kernels::BiasTerm bias_term(const SlotBias& bias, double strength) noexcept {
-  return {bias.values, static_cast<float>(bias.scale * strength), bias.action, bias.first_row};
+  const bool is_replaced = bias.action == kernels::BiasAction::replace; // whole, whatever the strength: as PEFT
+  return {bias.values, is_replaced ? 1.0f : static_cast<float>(bias.scale * strength), bias.action,
+          bias.first_row};
 }
 
 /// The term of any other kind for the pristine weight `base`. Its gains, `delta.gain_count(...)` floats, go to
@@ -50,9 +52,9 @@ namespace tenon {
   case GainSource::change:
     kernels::fill_ia3_gains(delta.vector, kernels::Ia3Form::difference, weight, delta.columns_per_gain, u);
     break;
-  case GainSource::replace: // W + strength (D - W)
-    std::fill_n(u, delta.gain_count(base.rows, base.cols), -weight);
-    term.plain = 2 * weight;
+  case GainSource::replace: // D - W, whatever the strength: as PEFT
+    std::fill_n(u, delta.gain_count(base.rows, base.cols), -1.0f);
+    term.plain = 2;
     term.scale = 1;
     break;
   }

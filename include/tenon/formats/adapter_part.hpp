@@ -44,6 +44,7 @@ enum class AdapterPart : std::uint8_t {
   oft_blocks,
   oft_diag,
   oft_r,
+  oft_embedding_r, ///< its blocks turn an embedding's rows the other way
   rescale,
   boft_r,
   boft_s,
@@ -80,7 +81,7 @@ enum class AdapterPart : std::uint8_t {
       "LoHa w1_a",      "LoHa w1_b",      "LoHa w2_a",          "LoHa w2_b",        "LoHa t1",
       "LoHa t2",        "LoKr w1",        "LoKr w1_a",          "LoKr w1_b",        "LoKr w2",
       "LoKr w2_a",      "LoKr w2_b",      "LoKr t1",            "LoKr t2",          "IA3 factor",
-      "IA3 on_input",   "OFT blocks",     "OFT diag",           "OFT R",            "rescale",
+      "IA3 on_input",   "OFT blocks",     "OFT diag",           "OFT R",            "OFT embedding R", "rescale",
       "BOFT R",         "BOFT s",         "GLoRA a1",           "GLoRA a2",         "GLoRA b1",
       "GLoRA b2",       "GLoRA bm",       "VeRA lambda_b",      "VeRA lambda_d",    "VeRA A",
       "VeRA B",         "weight diff",    "bias diff",          "norm weight diff", "norm bias diff",

@@ -146,6 +146,9 @@ struct AdapterKey {
     }
   }
   if (!ending) return std::nullopt;
+  // PEFT's wrapper of a module holds it as `base_layer`; biases that were trained are saved under it
+  constexpr std::string_view wrapped = ".base_layer";
+  if (dialect.has_whole_tensors && key.substr(0, ending->at).ends_with(wrapped)) ending->at -= wrapped.size();
   out.part = ending->part;
   out.adapter_name = ending->adapter_name;
   out.module = key.substr(0, ending->at);

@@ -41,6 +41,7 @@ inline constexpr std::array peft_endings{
     KeyEnding{".ia3_l", "", AdapterPart::ia3_factor},
     KeyEnding{".oft_R", ".weight", AdapterPart::oft_r},
     KeyEnding{".oft_R", "", AdapterPart::oft_r},
+    KeyEnding{".oft_embedding_R", ".weight", AdapterPart::oft_embedding_r},
     KeyEnding{".boft_R", "", AdapterPart::boft_r},
     KeyEnding{".boft_s", "", AdapterPart::boft_s},
     KeyEnding{".vera_lambda_b", "", AdapterPart::vera_lambda_b},

@@ -1,54 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
 // c += alpha a b^T on a matrix unit, for floats a and a bfloat16 weight b. A float is the sum of three bfloat16
 // numbers (8 + 8 + 8 bits), so that each product of parts is exact in float, and no more is lost than by
-// adding up floats. The weight's rows are the unit's left operand, in place; a is packed as the right one.
-// Sums are made for 32 x 32 elements, over 512 of the depth. Each element depends on its row and column alone.
-// A float beyond 0x1.ffp127 becomes infinite. Cost: 6 m n k flops of the unit, which has 16 times those of a
-// vector or more; 390 KiB of scratch. One thread.
+// adding up floats; but the unit takes what is below 2^-126 for zero, and makes NaN of an infinite weight. The
+// weight's rows are the unit's left operand, in place; a is packed as the right one, once for all threads.
+// Sums are made for 32 x 32 elements, over up to 768 of the depth. Each element depends on its row and column
+// alone. Cost: 6 m n k flops of the unit, which does 16 times those of a vector or more; at most 582 KiB of
+// scratch. Threads share the rows of a to pack them, then the rows of b.
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/panels.hpp>
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/kernels/tile_unit.hpp>
-#include <tenon/weights/half.hpp>
+#include <tenon/kernels/vector_kernels.hpp>
+#include <tenon/kernels/weight_tile.hpp>
+#include <tenon/kernels/workers.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 
 namespace tenon::kernels {
 
-inline constexpr std::int64_t amx_parts = 3;                    ///< bfloat16 numbers whose sum is a float
 inline constexpr std::int64_t amx_product_rows = 128;           ///< of a, packed together
-inline constexpr std::int64_t amx_product_depth = 512;          ///< of k, packed together
+inline constexpr std::int64_t amx_product_depth = 768;          ///< of k, packed together
 inline constexpr std::int64_t amx_product_block = 2 * amx_rows; ///< rows and columns of a block of sums
 
-/// Scratch of `multiply_on_tiles`, for any shapes.
-inline constexpr std::int64_t amx_product_scratch_bytes =
-    scratch_sum({scratch_bytes<std::uint16_t>(amx_product_rows * amx_product_depth * amx_parts),
-                 scratch_bytes<std::uint16_t>(2 * amx_elements),
-                 scratch_bytes<float>(amx_product_block* amx_product_block)});
+/// bfloat16 numbers of the parts of a [rows, depth]: those of whole blocks of rows and whole tiles of the depth.
+[[nodiscard]] constexpr std::int64_t part_elements(std::int64_t rows, std::int64_t depth) noexcept {
+  const std::int64_t blocks = (rows + amx_product_block - 1) / amx_product_block;
+  const std::int64_t steps = (depth + amx_depth - 1) / amx_depth;
+  return blocks * 2 * steps * amx_parts * amx_elements;
+}
 
-/// a [rows, depth], its parts, for each 16 rows and each 32 of the depth three tiles: pairs along the depth, so
-/// that a row of a is a column of a tile. What is past the last row or column is zero.
-inline void pack_parts(ConstMatrix a, std::uint16_t* to) noexcept {
-  const std::int64_t steps = (a.cols + amx_depth - 1) / amx_depth;
-  const std::int64_t blocks = (a.rows + amx_product_block - 1) / amx_product_block * 2;
-  std::memset(to, 0, static_cast<std::size_t>(blocks * steps * amx_parts * amx_elements) * sizeof *to);
-  for (std::int64_t r = 0; r < a.rows; ++r)
-    for (std::int64_t k = 0; k < a.cols; ++k) {
-      float rest = a.row(r)[k];
-      std::uint16_t* at = to + (r / amx_rows * steps + k / amx_depth) * amx_parts * amx_elements +
-                          k % amx_depth / 2 * amx_depth + r % amx_rows * 2 + k % 2;
-      for (std::int64_t part = 0; part < amx_parts; ++part, at += amx_elements) {
-        *at = bf16_from_f32(rest);
-        const float value = f32_from_bf16(*at);
-        rest = value - value == 0.0f ? rest - value : 0.0f; // infinity and NaN have no rest
-      }
+/// Scratch of `multiply_on_tiles` for a [m, k], any n. Grows with both; at most 582 KiB.
+[[nodiscard]] constexpr std::int64_t amx_product_scratch_bytes(std::int64_t m, std::int64_t k) noexcept {
+  const std::int64_t elements = part_elements(std::min(m, amx_product_rows), std::min(k, amx_product_depth));
+  return scratch_sum({scratch_bytes<std::uint16_t>(elements), scratch_bytes<std::uint16_t>(2 * amx_elements),
+                      scratch_bytes<float>(amx_product_block * amx_product_block)});
+}
+
+/// The parts of a [rows, depth]: for each 16 rows and each 32 of the depth three tiles of pairs along the depth, a
+/// row of a being a column of a tile. What is past the last row or column is zero.
+inline void pack_parts(const VectorKernels& kernels, ConstMatrix a, std::uint16_t* to) noexcept {
+  const std::uint16_t* const end = to + part_elements(a.rows, a.cols);
+  alignas(64) float turned[amx_depth * amx_rows];
+  for (std::int64_t r = 0; r < a.rows; r += amx_rows)
+    for (std::int64_t k = 0; k < a.cols; k += amx_depth, to += amx_parts * amx_elements) {
+      const ConstMatrix tile =
+          a.rows_from(r, std::min(amx_rows, a.rows - r)).cols_from(k, std::min(amx_depth, a.cols - k));
+      if (tile.rows < amx_rows || tile.cols < amx_depth) std::fill_n(turned, amx_depth * amx_rows, 0.0f);
+      transpose(tile, turned, amx_rows);
+      kernels.split_tile(turned, to);
     }
+  std::memset(to, 0, static_cast<std::size_t>(end - to) * sizeof *to); // the half of a block without a row
 }
 
 /// Sixteen rows of a weight over one step of the depth, where they lie or in a padded copy.
@@ -67,53 +73,76 @@ struct StoredTile {
   return {room, amx_depth * 2};
 }
 
-/// c [m, n] += alpha a [m, k] b [n, k]^T. Preconditions: b is bfloat16; c overlaps neither.
+/// sums [32, 32] = the weight's rows from `row` on times the parts of 32 rows of a, at `x`, over the depth of b.
 template <TileUnit Unit>
-void multiply_on_tiles(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Scratch scratch) {
-  constexpr std::int64_t block = amx_product_block;
+void multiply_parts(Unit& unit, WeightMatrix b, std::int64_t row, const std::uint16_t* x, float* sums,
+                    std::uint16_t* room) noexcept {
   constexpr std::int64_t row_bytes = amx_depth * 2;
-  const auto packed = scratch.take<std::uint16_t>(amx_product_rows * amx_product_depth * amx_parts);
+  constexpr std::int64_t stride = amx_product_block * 4;
+  const std::int64_t half = part_elements(amx_product_block, b.cols) / 2;
+  unit.template zero<0>();
+  unit.template zero<1>();
+  unit.template zero<2>();
+  unit.template zero<3>();
+  for (std::int64_t k = 0; k < b.cols; k += amx_depth) {
+    const StoredTile upper = stored_tile(b, row, k, room);
+    const StoredTile lower = stored_tile(b, row + amx_rows, k, room + amx_elements);
+    unit.template load<4>(upper.data, upper.stride);
+    unit.template load<5>(lower.data, lower.stride);
+    for (std::int64_t part = 0; part < amx_parts; ++part, x += amx_elements) {
+      unit.template load<6>(x, row_bytes);
+      unit.template load<7>(x + half, row_bytes);
+      unit.template multiply<0, 4, 6>();
+      unit.template multiply<1, 4, 7>();
+      unit.template multiply<2, 5, 6>();
+      unit.template multiply<3, 5, 7>();
+    }
+  }
+  unit.template store<0>(sums, stride);
+  unit.template store<1>(sums + amx_rows, stride);
+  unit.template store<2>(sums + amx_rows * amx_product_block, stride);
+  unit.template store<3>(sums + amx_rows * amx_product_block + amx_rows, stride);
+}
+
+/// c [m, n] += alpha a [m, depth] b [n, depth]^T, for the parts of a.
+template <TileUnit Unit>
+void add_product_of_parts(const std::uint16_t* parts, WeightMatrix b, float alpha, Matrix c,
+                          Scratch scratch) {
+  constexpr std::int64_t block = amx_product_block;
   const auto room = scratch.take<std::uint16_t>(2 * amx_elements);
   const Matrix sums{scratch.take<float>(block * block).data(), block, block, block};
   Unit unit;
-  for (std::int64_t k = 0; k < a.cols; k += amx_product_depth)
+  for (std::int64_t j = 0; j < b.rows; j += block)
+    for (std::int64_t i = 0; i < c.rows; i += block) {
+      multiply_parts(unit, b, j, parts + part_elements(i, b.cols), sums.data, room.data());
+      if (alpha != 1.0f)
+        for (std::int64_t e = 0; e < block * block; ++e) sums.data[e] *= alpha;
+      const Matrix out =
+          c.rows_from(i, std::min(block, c.rows - i)).cols_from(j, std::min(block, b.rows - j));
+      add_transposed(sums.rows_from(0, out.cols).cols_from(0, out.rows), out);
+    }
+}
+
+/// c [m, n] += alpha a [m, k] b [n, k]^T. Preconditions: b is bfloat16; c overlaps neither.
+template <TileUnit Unit>
+void multiply_on_tiles(const VectorKernels& kernels, ConstMatrix a, WeightMatrix b, float alpha, Matrix c,
+                       Workers workers) {
+  constexpr std::int64_t block = amx_product_block;
+  constexpr std::int64_t faster = 5; // what the unit does in the time of one operation on vectors: 16 / parts
+  const std::int64_t step = even_part(a.cols, amx_product_depth, amx_depth);
+  const auto parts = workers.take<std::uint16_t>(part_elements(std::min(a.rows, amx_product_rows), step));
+  for (std::int64_t k = 0; k < a.cols; k += step)
     for (std::int64_t i = 0; i < a.rows; i += amx_product_rows) {
-      const std::int64_t depth = std::min(amx_product_depth, a.cols - k);
-      const std::int64_t half = (depth + amx_depth - 1) / amx_depth * amx_parts * amx_elements;
-      const ConstMatrix rows = a.rows_from(i, std::min(amx_product_rows, a.rows - i)).cols_from(k, depth);
-      pack_parts(rows, packed.data());
-      for (std::int64_t j = 0; j < b.rows; j += block)
-        for (std::int64_t r = 0; r < rows.rows; r += block) {
-          const std::uint16_t* x = packed.data() + r / amx_rows * half;
-          unit.template zero<0>();
-          unit.template zero<1>();
-          unit.template zero<2>();
-          unit.template zero<3>();
-          for (std::int64_t d = 0; d < depth; d += amx_depth) {
-            const WeightMatrix part = b.block(0, k, b.rows, depth);
-            const StoredTile upper = stored_tile(part, j, d, room.data());
-            const StoredTile lower = stored_tile(part, j + amx_rows, d, room.data() + amx_elements);
-            unit.template load<4>(upper.data, upper.stride);
-            unit.template load<5>(lower.data, lower.stride);
-            for (std::int64_t p = 0; p < amx_parts; ++p, x += amx_elements) {
-              unit.template load<6>(x, row_bytes);
-              unit.template load<7>(x + half, row_bytes);
-              unit.template multiply<0, 4, 6>();
-              unit.template multiply<1, 4, 7>();
-              unit.template multiply<2, 5, 6>();
-              unit.template multiply<3, 5, 7>();
-            }
-          }
-          unit.template store<0>(sums.data, block * 4);
-          unit.template store<1>(sums.data + amx_rows, block * 4);
-          unit.template store<2>(sums.row(amx_rows), block * 4);
-          unit.template store<3>(sums.row(amx_rows) + amx_rows, block * 4);
-          for (std::int64_t e = 0; e < block * block; ++e) sums.data[e] *= alpha;
-          const std::int64_t outs = std::min(block, b.rows - j);
-          const std::int64_t ins = std::min(block, rows.rows - r);
-          add_transposed(sums.rows_from(0, outs).cols_from(0, ins),
-                         c.rows_from(i + r, ins).cols_from(j, outs));
-        }
+      const ConstMatrix some =
+          a.rows_from(i, std::min(amx_product_rows, a.rows - i)).cols_from(k, std::min(step, a.cols - k));
+      workers.share(some.rows, block, 8 * some.cols, [&](std::int64_t first, std::int64_t count, Scratch) {
+        pack_parts(kernels, some.rows_from(first, count), parts.data() + part_elements(first, some.cols));
+      });
+      workers.share(b.rows, block, 2 * some.rows * some.cols / faster,
+                    [&](std::int64_t first, std::int64_t count, Scratch scratch) {
+                      add_product_of_parts<Unit>(parts.data(), b.block(first, k, count, some.cols), alpha,
+                                                 c.rows_from(i, some.rows).cols_from(first, count), scratch);
+                    });
     }
 }
 

@@ -3,13 +3,16 @@
 // to touch is packed into panels (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
 // ACM TOMS 34(3), 2008); a weight [n, k] is never packed: its rows are read in place, or decoded a tile at a
 // time, while the rows of a, turned round, fill the vector registers. Block sizes are constants: neither
-// memory nor results depend on the machine's caches. Threads share the rows of b, which are the columns of c.
-// Cost: 2 m n k flops; at most 462 KiB of scratch a thread.
+// memory nor results depend on the machine's caches. With AMX, many rows of a and a bfloat16 weight go another
+// way (amx_product.hpp). Threads share the rows of b, which are the columns of c. Cost: 2 m n k flops; at most
+// 582 KiB of scratch a thread, as much for every set of instructions.
 #pragma once
 
+#include <tenon/kernels/amx_product.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/panels.hpp>
 #include <tenon/kernels/scratch.hpp>
+#include <tenon/kernels/tile_unit.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/kernels/weight_tile.hpp>
 #include <tenon/kernels/workers.hpp>
@@ -29,8 +32,8 @@ inline constexpr std::int64_t gemm_tile_rows = 48; ///< of a weight, decoded tog
 inline constexpr std::int64_t gemm_few_rows = 8;   ///< of a: up to here b is streamed, nothing is packed
 inline constexpr std::int64_t gemm_stream_bytes = 128 * 1024; ///< of b, read again for each of a few rows
 
-/// Scratch of `multiply_nt` and `multiply_nn` for c [m, n] and depth k, any dtype. Grows with each of them;
-/// at most 462 KiB.
+/// Scratch of `multiply_nt` and `multiply_nn` for c [m, n] and depth k, any dtype and any set of instructions.
+/// Grows with each of them; at most 582 KiB.
 [[nodiscard]] constexpr std::int64_t multiply_scratch_bytes(std::int64_t m, std::int64_t n,
                                                             std::int64_t k) noexcept {
   const std::int64_t depth = std::min(k, gemm_depth);
@@ -43,7 +46,8 @@ inline constexpr std::int64_t gemm_stream_bytes = 128 * 1024; ///< of b, read ag
   const std::int64_t plain =
       scratch_sum({panels(n), scratch_bytes<float>(std::min(n, gemm_panels)),
                    scratch_bytes<float>(std::min(m, gemm_tile_rows) * max_panel_width)});
-  return scratch_max({transposed, plain});
+  const std::int64_t on_tiles = m <= gemm_few_rows ? 0 : amx_product_scratch_bytes(m, k);
+  return scratch_max({transposed, plain, on_tiles});
 }
 
 /// A few rows of a: b is read once, in pieces that stay in the cache for the next row.
@@ -87,6 +91,12 @@ inline void multiply_nt(ConstMatrix a, WeightMatrix b, float alpha, Matrix c, Wo
     });
     return;
   }
+#if defined(__x86_64__)
+  if (kernels.set == InstructionSet::amx && b.dtype == DType::bf16) {
+    multiply_on_tiles<ProcessorTiles>(kernels, a, b, alpha, c, workers);
+    return;
+  }
+#endif
   const std::int64_t depth_step = even_part(a.cols, gemm_depth, 8);
   const auto panels = workers.take<float>(panel_floats(depth_step, std::min(c.rows, gemm_panels)));
   for (std::int64_t i = 0; i < c.rows; i += gemm_panels) {

@@ -17,7 +17,7 @@
 
 namespace tenon::kernels {
 
-/// Scratch of `linear` for x [rows, in] and w [out, in]. Grows with each; at most 462 KiB a thread.
+/// Scratch of `linear` for x [rows, in] and w [out, in]. Grows with each; at most 582 KiB a thread.
 [[nodiscard]] constexpr std::int64_t linear_scratch_bytes(std::int64_t rows, std::int64_t out,
                                                           std::int64_t in) noexcept {
   return multiply_scratch_bytes(rows, out, in);

@@ -47,8 +47,9 @@ struct FourByFour {
   }
 };
 
+// These two are called, not inlined: each product would compile them again.
 /// to [cols, rows] = from [rows, cols] transposed; `to` has the row stride `stride`.
-inline void transpose(ConstMatrix from, float* to, std::int64_t stride) noexcept {
+__attribute__((noinline)) inline void transpose(ConstMatrix from, float* to, std::int64_t stride) noexcept {
   std::int64_t i = 0;
   for (; i + 4 <= from.rows; i += 4) {
     std::int64_t j = 0;
@@ -62,7 +63,7 @@ inline void transpose(ConstMatrix from, float* to, std::int64_t stride) noexcept
 }
 
 /// to [cols, rows] += from [rows, cols] transposed.
-inline void add_transposed(ConstMatrix from, Matrix to) noexcept {
+__attribute__((noinline)) inline void add_transposed(ConstMatrix from, Matrix to) noexcept {
   std::int64_t j = 0;
   for (; j + 4 <= from.cols; j += 4) {
     std::int64_t i = 0;

@@ -15,6 +15,8 @@ inline constexpr std::int64_t amx_rows = 16;  ///< of every tile
 inline constexpr std::int64_t amx_depth = 32; ///< ranks of a product: bfloat16 pairs in a row
 inline constexpr std::int64_t amx_elements = amx_rows * amx_depth; ///< bfloat16 values of a tile
 
+inline constexpr std::int64_t amx_parts = 3; ///< bfloat16 numbers whose sum is a float
+
 /// Tiles 0 to 7: `zero<T>()`; `load<T>(from, stride)` and `store<T>(to, stride)`, rows of 64 bytes `stride`
 /// bytes apart; `multiply<C, A, B>()`: C [16 x 16 floats] += A [16 x 32] B [32 x 16], where B lies in pairs: row
 /// p holds B[2p][0], B[2p + 1][0], B[2p][1] and so on.

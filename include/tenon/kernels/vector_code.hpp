@@ -4,6 +4,7 @@
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/tile_unit.hpp>
 #include <tenon/weights/dtype.hpp>
 #include <tenon/weights/fp8.hpp>
 

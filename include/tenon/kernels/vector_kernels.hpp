@@ -43,13 +43,16 @@ struct VectorKernels {
   /// as tenon::decode and tenon::encode
   void (*decode)(DType type, const std::byte* from, std::int64_t n, float* to) noexcept;
   void (*encode)(DType type, const float* from, std::int64_t n, std::byte* to) noexcept;
+  /// from [32, 16] in three bfloat16 parts whose sum it is: three tiles, one after the other, in which a row holds
+  /// two of `from`, element by element in turn, as a matrix unit reads its right operand
+  void (*split_tile)(const float* from, std::uint16_t* to) noexcept;
 };
 
 #if defined(TENON_KERNELS_LINKAGE)
 // NOLINTBEGIN(bugprone-macro-parentheses): a list of members
 #define TENON_KERNELS_OF(set, name)                                                                          \
-  {InstructionSet::set, name::width,  name::group, name::multiply_panel,                                     \
-   name::dot_rows,      name::decode, name::encode}
+  {InstructionSet::set, name::width,  name::group,  name::multiply_panel,                                    \
+   name::dot_rows,      name::decode, name::encode, name::split_tile}
 // NOLINTEND(bugprone-macro-parentheses)
 TENON_KERNELS_LINKAGE VectorKernels portable_kernels = TENON_KERNELS_OF(portable, portable);
 #if defined(__x86_64__)
