@@ -50,7 +50,8 @@ TEST_CASE("Every kind of adapter becomes plain LoRA with the change that its too
                                           Category::base_mapped));
   int compared = 0;
   for (const KindCase& one : read_kind_cases()) {
-    if (one.strength != 1) continue;
+    if (one.strength != 1 || one.name.starts_with("glora-rslora@"))
+      continue; // its file does not say its scale
     CAPTURE(one.name);
     const Checkpoint base = Checkpoint::open(one.base, ledger, Category::base_mapped);
     AdapterFile file = AdapterFile::open(one.adapter, {.adapter_name = one.adapter_name, .ledger = &ledger});
