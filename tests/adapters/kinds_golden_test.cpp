@@ -20,8 +20,8 @@ namespace {
 const std::string folder = TENON_TEST_DATA "/goldens/kinds/";
 
 /// A module's weight or bias with the adapter merged into it, as floats.
-std::vector<float> merged(const AdapterTargets& targets, std::int32_t slot, const AdapterAt& adapter, bool is_bias,
-                          Ledger& ledger) {
+std::vector<float> merged(const AdapterTargets& targets, std::int32_t slot, const AdapterAt& adapter,
+                          bool is_bias, Ledger& ledger) {
   const AdapterTarget& target = targets.at(slot);
   if (is_bias) {
     std::vector<float> out(static_cast<std::size_t>(target.bias != 0 ? target.bias : target.rows));
@@ -68,7 +68,7 @@ double relative_error(const TensorView& golden, const std::vector<float>& ours) 
 TEST_CASE("Weights merged with adapters of every kind are those of the tools that made them") {
   Ledger ledger;
   std::map<std::string, SafetensorsFile> goldens;
-  for (const std::string tool : {"peft", "lycoris"})
+  for (const std::string tool : {"peft", "lycoris", "kohya"})
     goldens.try_emplace(tool, folder + tool + "_weights.safetensors", ledger, Category::base_owned);
   std::size_t cases = 0;
   for (const std::vector<std::string>& row : read_table(folder + "manifest.tsv")) {

@@ -110,11 +110,11 @@ TEST_CASE("Values stay in the mapping") {
 
 TEST_CASE("Everything that does not fit is reported together before anything is attached") {
   Folder folder;
-  folder.add_pair("fc1", 12, 9);                                         // B is [9, 2]
-  folder.add_pair("fcl", 8, 6);                                          // no such slot
-  folder.tensors.add("base_model.model.fc2.lora_A.weight", {2, 8});      // no partner
-  folder.tensors.add("base_model.model.fc2.lora_A.scaling", {2});        // no known ending
-  folder.tensors.add("lora_unet_fc2.lora_down.weight", {2, 8});          // another tool's name
+  folder.add_pair("fc1", 12, 9);                                    // B is [9, 2]
+  folder.add_pair("fcl", 8, 6);                                     // no such slot
+  folder.tensors.add("base_model.model.fc2.lora_A.weight", {2, 8}); // no partner
+  folder.tensors.add("base_model.model.fc2.lora_A.scaling", {2});   // no known ending
+  folder.tensors.add("lora_unet_fc2.lora_down.weight", {2, 8});     // another tool's name
   CHECK(
       refusal(folder) ==
       "PEFT adapter, 0 slots matched, 5 findings; not one slot of this net is named in the file\n"

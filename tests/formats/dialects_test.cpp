@@ -57,10 +57,12 @@ TEST_CASE("Names that only look like parts are modules") {
 }
 
 TEST_CASE("Each dialect says which part of a pipeline a key is for") {
-  CHECK(parsed("kohya", "lora_unet_down_blocks_0_to_q.lora_down.weight") == "denoiser||down_blocks_0_to_q|LoRA A");
+  CHECK(parsed("kohya", "lora_unet_down_blocks_0_to_q.lora_down.weight") ==
+        "denoiser||down_blocks_0_to_q|LoRA A");
   CHECK(parsed("kohya", "lora_te1_text_model_fc1.lora_up.weight") == "text_encoder||text_model_fc1|LoRA B");
   CHECK(parsed("kohya", "lora_te2_text_model_fc1.alpha") == "text_encoder_2||text_model_fc1|alpha");
-  CHECK(parsed("kohya", "lora_te_text_model_fc1.dora_scale") == "text_encoder||text_model_fc1|DoRA magnitude");
+  CHECK(parsed("kohya", "lora_te_text_model_fc1.dora_scale") ==
+        "text_encoder||text_model_fc1|DoRA magnitude");
   CHECK(parsed("kohya", "lora_unet_x.lora_mid.weight") == "denoiser||x|LoRA core");
   CHECK(parsed("kohya", "lora_unet_x.oft_blocks") == "denoiser||x|OFT blocks");
   CHECK(parsed("LyCORIS", "lycoris_x.hada_t1") == "||x|LoHa t1");
@@ -72,7 +74,8 @@ TEST_CASE("Each dialect says which part of a pipeline a key is for") {
   CHECK(parsed("diffusers", "text_encoder.x.lora_linear_layer.up.weight") == "text_encoder||x|LoRA B");
   CHECK(parsed("ComfyUI", "diffusion_model.blocks.0.ffn.0.diff_b") == "denoiser||blocks.0.ffn.0|bias diff");
   CHECK(parsed("OMI", "clip_g.x.lora_down.weight") == "text_encoder_2||x|LoRA A");
-  CHECK(parsed("plain paths", "blocks.0.self_attn.q.lora_A.default.weight") == "||blocks.0.self_attn.q|LoRA A");
+  CHECK(parsed("plain paths", "blocks.0.self_attn.q.lora_A.default.weight") ==
+        "||blocks.0.self_attn.q|LoRA A");
 }
 
 TEST_CASE("Old attention processors and XLabs name a module inside a processor") {

@@ -59,8 +59,8 @@ TEST_CASE("Blocks that the original UNet numbers through") {
 }
 
 TEST_CASE("A fused projection is several modules in order and the reverse") {
-  NameTable split({"transformer_blocks.0.attn.to_q", "transformer_blocks.0.attn.to_k",
-                   "transformer_blocks.0.attn.to_v"});
+  NameTable split(
+      {"transformer_blocks.0.attn.to_q", "transformer_blocks.0.attn.to_k", "transformer_blocks.0.attn.to_v"});
   const auto parts = split.find("double_blocks.0.img_attn.qkv");
   REQUIRE(parts.size() == 3);
   for (std::int32_t i = 0; i < 3; ++i) {

@@ -5,10 +5,12 @@ Run     python check_exports.py MANIFEST        (by hand, after writing adapters
 
 MANIFEST is a TSV, paths relative to it, lines that start with # left out:
     adapter folder TAB base checkpoint TAB x.safetensors TAB y.safetensors [TAB prefix of the keys in y [TAB tolerance]]
-The base's file name says which net of kinds_nets.py it is (base.safetensors or base_gpt2.safetensors); it may lie anywhere. x holds
-module path -> input, y holds prefix + module path -> expected output; only the paths in y are run. PEFT computes in float64, so the
-difference is the adapter's: relative to the largest expected number, at most the tolerance (1e-6). Exit code 1 if any row is apart.
+The base's file name says which net of kinds_nets.py it is (base.safetensors or base_gpt2.safetensors); it may lie anywhere. x
+holds module path -> input, y holds prefix + module path -> expected output; only the paths in y are run. PEFT computes in float64,
+so the difference is the adapter's: relative to the largest expected number, at most the tolerance (1e-6). Exit code 1 if a row is
+apart.
 """
+
 import pathlib
 import sys
 import warnings
@@ -28,7 +30,9 @@ def worst(adapter, base, x, y, prefix):
         raise SystemExit(f"{y}: expected outputs under '{prefix}', got none: see the keys of the file")
     x = {path: value for path, value in load_file(x).items() if path in expected}
     if set(x) != set(expected):
-        raise SystemExit(f"expected an input for each of {sorted(expected)}, got {sorted(x)}: inputs and outputs do not belong together")
+        raise SystemExit(
+            f"expected an input for each of {sorted(expected)}, got {sorted(x)}: inputs and outputs do not belong together"
+        )
     model = PeftModel.from_pretrained(kinds_nets.NETS[base.name](base), str(adapter)).double().eval()
     with kinds_nets.float64_arithmetic():
         got = kinds_nets.outputs(model, x)

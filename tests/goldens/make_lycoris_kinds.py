@@ -5,27 +5,26 @@ Makes   kinds/lycoris/CASE.safetensors      random and non-zero everywhere, unde
         kinds/lycoris_weights.safetensors   CASE@STRENGTH/<weight name>: the weight that the adapted layer uses in its forward
         kinds/lycoris_outputs.safetensors   CASE@STRENGTH/<module path>: what the adapted layer gives on inputs.safetensors
         kinds/manifest.tsv                  the rows of these cases
-        kinds/lycoris_merges.tsv            where merge_to, or the network that create_lycoris_from_weights makes of the file, has other
-                                            weights than the forward: by how much, relative to the largest, or the error
-Run     python -m pip install -r requirements.txt && python make_lycoris_kinds.py        (one thread, a minute; after make_peft_kinds.py)
+        kinds/lycoris_merges.tsv            where merge_to, or the network that create_lycoris_from_weights makes of the file, has
+                                            other weights than the forward: by how much, relative to the largest, or the error
+Run     python -m pip install -r requirements.txt && python make_lycoris_kinds.py        (one thread; after make_peft_kinds.py)
 
-A case's network is made with its options, filled and saved; then made again in float64, filled from the file, and run; goldens are stored
-rounded to f32. LyCORIS casts to float32 in a few places (its DoRA scale, the inverse of OFT): while goldens are computed, such a
-cast gives float64. What the forward does is the truth here, because it is what training optimised; merge_to applies alpha/rank twice
-for LoHa and LoKr. STRENGTH is LyCORIS's multiplier.
+A case's network is made with its options, filled and saved; then made again in float64, filled from the file, and run; goldens are
+stored rounded to f32. LyCORIS casts to float32 in a few places (its DoRA scale, the inverse of OFT): while goldens are computed,
+such a cast gives float64. What the forward does is the truth here, because it is what training optimised; merge_to applies
+alpha/rank twice for LoHa and LoKr. STRENGTH is LyCORIS's multiplier.
 """
-import contextlib
+
 import logging
 import shutil
 
 import torch
 from lycoris.modules.full import FullModule
-from lycoris.modules.norms import NormModule
 from lycoris.wrapper import LycorisNetwork, create_lycoris_from_weights
 from safetensors.torch import load_file
 
 import kinds_nets
-from kinds_nets import KINDS, drawn, float64_arithmetic, layers
+from kinds_nets import KINDS, drawn, layers
 
 HERE = KINDS / "lycoris"
 LINEAR = ["attn.q", "attn.k", "attn.o"]
@@ -44,21 +43,36 @@ class Case:
 
 def cases():
     f16, bf16 = torch.float16, torch.bfloat16
-    c = {
+    return {
         "locon-linear": Case("locon", LINEAR, (1, 0.5, -2)),
         "locon-rank1": Case("locon", LINEAR, dim=1, alpha=3),
         "locon-conv": Case("locon", CONV, HALF),
         "locon-conv-grouped": Case("locon", ["conv.grouped"], HALF, notes="lora_down is [r, in/groups, k, k]"),
         "locon-tucker": Case("locon", CONV, HALF, use_tucker=True, notes="lora_mid, but not on 1x1"),
-        "locon-rslora": Case("locon", LINEAR + ["conv.three"], HALF, dim=4, alpha=3, rs_lora=True,
-                             notes="scale alpha/sqrt(rank); the file's alpha is alpha*sqrt(rank), so alpha/rank is right"),
+        "locon-rslora": Case(
+            "locon",
+            LINEAR + ["conv.three"],
+            HALF,
+            dim=4,
+            alpha=3,
+            rs_lora=True,
+            notes="scale alpha/sqrt(rank); the file's alpha is alpha*sqrt(rank), so alpha/rank is right",
+        ),
         "locon-scalar": Case("locon", LINEAR + ["conv.three"], use_scalar=True, notes="the scalar is in lora_up already"),
-        "locon-kohya-prefix": Case("locon", LINEAR + ["conv.three"], HALF, prefix="lora_unet", notes="lora_unet_ as LyCORIS under kohya"),
+        "locon-kohya-prefix": Case(
+            "locon", LINEAR + ["conv.three"], HALF, prefix="lora_unet", notes="lora_unet_ as LyCORIS under kohya"
+        ),
         "locon-f16": Case("locon", FEW, dtype=f16),
         "locon-bf16": Case("locon", FEW, dtype=bf16),
         "locon-tucker-f16": Case("locon", ["conv.three"], dtype=f16, use_tucker=True),
-        "dora-out": Case("locon", BOTH, (1, 0.5, -1), weight_decompose=True, wd_on_out=True,
-                         notes="dora_scale [out, 1, ...]; strength s: s*(m/norm - 1) + 1, times W + delta"),
+        "dora-out": Case(
+            "locon",
+            BOTH,
+            (1, 0.5, -1),
+            weight_decompose=True,
+            wd_on_out=True,
+            notes="dora_scale [out, 1, ...]; strength s: s*(m/norm - 1) + 1, times W + delta",
+        ),
         "dora-in": Case("locon", BOTH, (1, 0.5, -1), weight_decompose=True, wd_on_out=False, notes="dora_scale [1, in, 1, ...]"),
         "dora-out-tucker": Case("locon", ["conv.three"], HALF, weight_decompose=True, wd_on_out=True, use_tucker=True),
         "dora-in-rslora": Case("locon", LINEAR, HALF, dim=4, alpha=3, weight_decompose=True, wd_on_out=False, rs_lora=True),
@@ -81,8 +95,14 @@ def cases():
         "lokr-decompose-both": Case("lokr", ["attn.q", "mlp.up"], HALF, dim=1, alpha=3, decompose_both=True),
         "lokr-factor": Case("lokr", LINEAR + ["mlp.up"], dim=2, alpha=3, factor=2),
         "lokr-unbalanced": Case("lokr", ["attn.q", "mlp.up"], dim=1, alpha=3, unbalanced_factorization=True),
-        "lokr-full-matrix": Case("lokr", LINEAR + ["conv.three"], HALF, alpha=2, full_matrix=True,
-                                 notes="both full: no scale, the file's alpha is the rank of the options"),
+        "lokr-full-matrix": Case(
+            "lokr",
+            LINEAR + ["conv.three", "conv.line"],
+            HALF,
+            alpha=2,
+            full_matrix=True,
+            notes="both full: no scale, the file's alpha is the rank of the options",
+        ),
         "lokr-large-rank": Case("lokr", LINEAR, dim=8, alpha=2, notes="rank too large: both full, no scale"),
         "lokr-conv": Case("lokr", CONV, HALF, dim=1, alpha=2),
         "lokr-conv-grouped": Case("lokr", ["conv.grouped"], dim=1, alpha=2),
@@ -94,7 +114,9 @@ def cases():
         "lokr-dora-full": Case("lokr", LINEAR, weight_decompose=True, wd_on_out=True, full_matrix=True),
         "lokr-f16": Case("lokr", FEW, dtype=f16, dim=1),
         "lokr-bf16": Case("lokr", FEW, dtype=bf16, dim=1),
-        "ia3-output": Case("ia3", ["attn.q", "attn.o"] + CONV, HALF, notes="weight is a difference: rows * (1 + s*w), the bias stays"),
+        "ia3-output": Case(
+            "ia3", ["attn.q", "attn.o"] + CONV, HALF, notes="weight is a difference: rows * (1 + s*w), the bias stays"
+        ),
         "ia3-input": Case("ia3", ["attn.q", "attn.o"] + CONV, HALF, train_on_input=True, notes="columns * (1 + s*w)"),
         "ia3-f16": Case("ia3", ["attn.q", "conv.three"], dtype=f16, notes="on_input is f16 too"),
         "ia3-bf16": Case("ia3", ["attn.q", "conv.three"], dtype=bf16, train_on_input=True),
@@ -107,7 +129,9 @@ def cases():
         "norms-bf16": Case("locon", ["norm", "group_norm"], dtype=bf16, train_norm=True),
         "oft-linear": Case("diag-oft", LINEAR + ["mlp.up"], HALF, dim=4, notes="strength s: s*(R - I) + I"),
         "oft-conv": Case("diag-oft", CONV, HALF, dim=4),
-        "oft-constraint": Case("diag-oft", LINEAR, HALF, dim=4, constraint=0.0625, notes="alpha is the constraint: norm(Q) <= alpha*out"),
+        "oft-constraint": Case(
+            "diag-oft", LINEAR, HALF, dim=4, constraint=0.0625, notes="alpha is the constraint: norm(Q) <= alpha*out"
+        ),
         "oft-constraint-not-reached": Case("diag-oft", LINEAR, dim=4, constraint=0.5),
         "oft-rescaled": Case("diag-oft", ["attn.q", "conv.three"], HALF, dim=4, rescaled=True),
         "oft-constraint-rescaled": Case("diag-oft", ["attn.q", "conv.three"], dim=4, constraint=0.0625, rescaled=True),
@@ -122,29 +146,43 @@ def cases():
         "boft-bf16": Case("boft", ["attn.q", "conv.three"], dtype=bf16, dim=8),
         "glora-linear": Case("glora", LINEAR, HALF, notes="s*(W a1 a2 + b1 b2), a1 [in, r], a2 [r, in]"),
         "glora-conv": Case("glora", CONV, HALF),
-        "glora-rslora": Case("glora", ["attn.q"], dim=4, alpha=3, rs_lora=True, notes="the file's alpha is plain alpha: alpha/rank is not the scale"),
+        "glora-rslora": Case(
+            "glora",
+            ["attn.q"],
+            dim=4,
+            alpha=3,
+            rs_lora=True,
+            notes="the file's alpha is plain alpha: alpha/rank is not the scale",
+        ),
         "glora-f16": Case("glora", ["attn.q", "conv.three"], dtype=f16),
         "glora-bf16": Case("glora", ["attn.q", "conv.three"], dtype=bf16),
     }
-    return c
 
 
 def network(net, case, multiplier=1.0):
-    LycorisNetwork.apply_preset({"enable_conv": True, "target_module": [], "target_name": list(case.targets), "module_algo_map": {},
-                                 "name_algo_map": {}, "lora_prefix": case.prefix, "use_fnmatch": False, "exclude_name": []})
-    return LycorisNetwork(net, multiplier=multiplier, lora_dim=case.dim, alpha=case.alpha, conv_lora_dim=case.dim, conv_alpha=case.alpha,
-                          network_module=case.algo, warn_on_unmatched=False, **case.options)
-
-
-@contextlib.contextmanager
-def float_means_double():
-    with float64_arithmetic():
-        plain = torch.Tensor.float
-        torch.Tensor.float = torch.Tensor.double
-        try:
-            yield
-        finally:
-            torch.Tensor.float = plain
+    LycorisNetwork.apply_preset(
+        {
+            "enable_conv": True,
+            "target_module": [],
+            "target_name": list(case.targets),
+            "module_algo_map": {},
+            "name_algo_map": {},
+            "lora_prefix": case.prefix,
+            "use_fnmatch": False,
+            "exclude_name": [],
+        }
+    )
+    return LycorisNetwork(
+        net,
+        multiplier=multiplier,
+        lora_dim=case.dim,
+        alpha=case.alpha,
+        conv_lora_dim=case.dim,
+        conv_alpha=case.alpha,
+        network_module=case.algo,
+        warn_on_unmatched=False,
+        **case.options,
+    )
 
 
 @torch.no_grad()
@@ -159,7 +197,9 @@ def fill(net, case_name):
             value.copy_(0.5 + 0.1 * noise)
         elif "hada_" in key:
             value.copy_(0.6 * noise)
-        elif any(key.endswith(name) for name in (".weight", ".bias")) and not any(n in key for n in ("lora_", ".a1.", ".a2.", ".b1.", ".b2.")):
+        elif any(key.endswith(name) for name in (".weight", ".bias")) and not any(
+            n in key for n in ("lora_", ".a1.", ".a2.", ".b1.", ".b2.")
+        ):
             value.add_(0.3 * noise)  # full differences on top of the base's weights, (IA)^3 differences on top of 0
         else:
             value.copy_(0.4 * noise)
@@ -212,7 +252,7 @@ def run(case_name, case, strength, x, dtype=torch.float64):
 
 @torch.no_grad()
 def merged(case_name, case, strength, loader):
-    """The state after LyCORIS's merge: of the network made with the case's options, or of the one that its loader makes of the file."""
+    """The state after LyCORIS's merge: of the network made with the case's options, or of the one that its loader makes."""
     net = layers().double()
     file = {k: v.double() if v.is_floating_point() else v for k, v in load_file(HERE / f"{case_name}.safetensors").items()}
     if loader:
@@ -242,7 +282,7 @@ def main():
         save(case_name, case)
         for strength in case.strengths:
             label = f"{case_name}@{strength}"
-            with float_means_double():
+            with kinds_nets.float_means_double():
                 y, used = run(case_name, case, strength, x)
                 gaps = {}
                 for how in ("merge_to", "loader"):
@@ -254,7 +294,9 @@ def main():
                 base = layers().double()
                 for path, value in y.items():
                     module = base.get_submodule(path)
-                    module.load_state_dict({k.removeprefix(path + "."): v for k, v in used.items() if k.startswith(path + ".")}, strict=False)
+                    module.load_state_dict(
+                        {k.removeprefix(path + "."): v for k, v in used.items() if k.startswith(path + ".")}, strict=False
+                    )
                 gap = max(relative(base.get_submodule(path)(x[path].double()), value) for path, value in y.items())
             assert gap < 1e-12, (label, gap)  # the weights taken from the forward give the forward's outputs
             f32_gap = max(relative(run(case_name, case, strength, x, torch.float32)[1][k].double(), v) for k, v in used.items())
@@ -263,17 +305,32 @@ def main():
                 weights[f"{label}/{key}"] = value.detach()
             for path, value in y.items():
                 outputs[f"{label}/{path}"] = value.detach()
-            rows.append([label, "lycoris", f"lycoris/{case_name}.safetensors", "base.safetensors", case_name.split("-")[0], str(strength),
-                         "1e-6", "same", case.notes])
+            rows.append(
+                [
+                    label,
+                    "lycoris",
+                    f"lycoris/{case_name}.safetensors",
+                    "base.safetensors",
+                    case_name.split("-")[0],
+                    str(strength),
+                    "1e-6",
+                    "same",
+                    case.notes,
+                ]
+            )
             said = {how: gap if isinstance(gap, str) else f"{gap:.1e}" for how, gap in gaps.items()}
             if any(isinstance(gap, str) or gap > 1e-6 for gap in gaps.values()):
                 merges.append("\t".join([label, said["merge_to"], said["loader"]]))
-            print(f"{label:32} {len(y)} modules  merge_to {said['merge_to']}  loader {said['loader']}  f32 against f64 {f32_gap:.1e}")
+            print(
+                f"{label:32} {len(y)} modules  merge_to {said['merge_to']}  loader {said['loader']}  f32 against f64 {f32_gap:.1e}"
+            )
     kinds_nets.save_goldens(KINDS / "lycoris_weights.safetensors", weights)
     kinds_nets.save_goldens(KINDS / "lycoris_outputs.safetensors", outputs)
     kinds_nets.write_manifest("lycoris", rows)
-    (KINDS / "lycoris_merges.tsv").write_text("# case@strength\tmerge_to against the forward\tcreate_lycoris_from_weights against it\n"
-                                              + "".join(line + "\n" for line in merges))
+    (KINDS / "lycoris_merges.tsv").write_text(
+        "# case@strength\tmerge_to against the forward\tcreate_lycoris_from_weights against it\n"
+        + "".join(line + "\n" for line in merges)
+    )
     print(f"{len(cases())} cases, {len(rows)} rows, {len(weights)} weights, {len(outputs)} outputs")
 
 

@@ -8,11 +8,11 @@ Makes   kinds/base.safetensors, base_gpt2.safetensors, inputs.safetensors   the 
         kinds/manifest.tsv             the rows of these cases
 Run     python -m pip install -r requirements.txt && python make_peft_kinds.py        (one thread, a minute)
 
-The adapter is saved in f32 (f16, bf16 where the case says so), read back from its file, and all goldens are computed in float64 and
-stored rounded to f32.
-STRENGTH multiplies the scale that PEFT computes. PEFT's butterflies with more than one factor need its CUDA extension, which does
+The adapter is saved in f32 (f16, bf16 where the case says so), read back from its file, and all goldens are computed in float64
+and stored rounded to f32. STRENGTH multiplies the scale that PEFT computes. PEFT's butterflies with more than one factor need its CUDA extension, which does
 nothing but set blocks on a diagonal; kinds_nets.py has the same for a CPU.
 """
+
 import copy
 import json
 import pathlib
@@ -22,8 +22,18 @@ import warnings
 
 import torch
 from diffusers.loaders.lora_base import LoraBaseMixin
-from peft import (BOFTConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, PeftModel, VeraConfig, get_peft_model,
-                  get_peft_model_state_dict)
+from peft import (
+    BOFTConfig,
+    IA3Config,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    OFTConfig,
+    PeftModel,
+    VeraConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+)
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 
@@ -35,8 +45,19 @@ ATTN = ["attn.q", "attn.k", "attn.o"]
 
 
 class Case:
-    def __init__(self, config, kind, strengths=(1,), dtype=torch.float32, base="base.safetensors", names=("default",), notes="",
-                 layout="folder", merge="peft", reload=True):
+    def __init__(
+        self,
+        config,
+        kind,
+        strengths=(1,),
+        dtype=torch.float32,
+        base="base.safetensors",
+        names=("default",),
+        notes="",
+        layout="folder",
+        merge="peft",
+        reload=True,
+    ):
         """`merge`: "peft" merges, "delta" adds PEFT's own delta once to each weight, None where there is no merged weight.
         `reload` False: PEFT cannot read the file back as it was, so the model that was saved is used with the file's tensors."""
         self.config, self.kind, self.strengths, self.dtype, self.base = config, kind, strengths, dtype, base
@@ -50,7 +71,7 @@ def lora(targets, r=4, alpha=6, **more):
 def cases():
     """Case name -> Case. Names begin with the kind; what follows says how the case differs from its plain one."""
     half = (1, 0.5)
-    c = {
+    return {
         # LoRA on linears: ranks, scales, patterns, biases
         "lora-plain": Case(lora(ATTN), "lora", (1, 0.5, -2)),
         "lora-rank1": Case(lora(ATTN, r=1, alpha=3), "lora", half),
@@ -59,18 +80,38 @@ def cases():
         "lora-rslora": Case(lora(ATTN, r=5, alpha=3, use_rslora=True), "lora", half, notes="scale alpha / sqrt(rank)"),
         "lora-rank-pattern": Case(lora(ATTN + ["mlp.up"], r=2, alpha=4, rank_pattern={"k": 3, "mlp.*": 5}), "lora"),
         "lora-alpha-pattern": Case(lora(ATTN, r=2, alpha=4, alpha_pattern={"^attn.q": 7, "o": 1}), "lora", half),
-        "lora-both-patterns": Case(lora(ATTN + ["mlp.up", "mlp.down"], r=2, alpha=4, rank_pattern={r"attn\.[qk]": 6, "down": 1},
-                                        alpha_pattern={"q": 3, "up": 5}), "lora"),
-        "lora-pattern-first-match": Case(lora(ATTN, r=2, alpha=4, rank_pattern={r"attn\.q": 3, "q": 5},
-                                              alpha_pattern={"k": 9, "attn.k": 1}), "lora",
-                                         notes="PEFT sorts the patterns' keys when it saves: the order that counts is the file's"),
-        "lora-rslora-patterns": Case(lora(ATTN, r=4, alpha=2, use_rslora=True, rank_pattern={"o": 9}, alpha_pattern={"q": 5}), "lora"),
+        "lora-both-patterns": Case(
+            lora(
+                ATTN + ["mlp.up", "mlp.down"],
+                r=2,
+                alpha=4,
+                rank_pattern={r"attn\.[qk]": 6, "down": 1},
+                alpha_pattern={"q": 3, "up": 5},
+            ),
+            "lora",
+        ),
+        "lora-pattern-first-match": Case(
+            lora(ATTN, r=2, alpha=4, rank_pattern={r"attn\.q": 3, "q": 5}, alpha_pattern={"k": 9, "attn.k": 1}),
+            "lora",
+            notes="PEFT sorts the patterns' keys when it saves: the order that counts is the file's",
+        ),
+        "lora-rslora-patterns": Case(
+            lora(ATTN, r=4, alpha=2, use_rslora=True, rank_pattern={"o": 9}, alpha_pattern={"q": 5}), "lora"
+        ),
         "lora-regex-targets": Case(lora(r".*\.(q|down)", r=2, alpha=5), "lora", notes="target_modules is one regular expression"),
         "lora-all-linear-layers": Case(lora(["q", "k", "o", "up", "down"], r=2, alpha=3, exclude_modules=["k"]), "lora"),
         "lora-b-bias": Case(lora(["attn.k", "attn.o"], lora_bias=True), "lora", half, notes="lora_B.bias, scaled as B is"),
-        "lora-bias-all": Case(lora(["attn.q"], bias="all"), "lora", half,
-                              notes="every bias of the model is replaced, whatever the strength"),
-        "lora-bias-lora-only": Case(lora(["attn.q", "attn.k"], bias="lora_only"), "lora", notes="biases of the targets are replaced"),
+        "lora-bias-all": Case(
+            lora(["attn.q", "attn.k"], bias="all"),
+            "lora",
+            half,
+            notes="every bias of the model is replaced, whatever the strength; targets' keys say base_layer.bias",
+        ),
+        "lora-bias-lora-only": Case(
+            lora(["attn.q", "attn.k"], bias="lora_only"),
+            "lora",
+            notes="biases of the targets are replaced; their keys say base_layer.bias",
+        ),
         "lora-f16": Case(lora(ATTN), "lora", dtype=torch.float16),
         "lora-bf16": Case(lora(ATTN), "lora", dtype=torch.bfloat16),
         # LoRA on other layers
@@ -79,19 +120,33 @@ def cases():
         "lora-conv1d": Case(lora(["conv.line"]), "lora", half),
         "lora-conv3d": Case(lora(["conv.box"]), "lora", half),
         "lora-conv-b-bias": Case(lora(["conv.three", "conv.one"], lora_bias=True), "lora"),
-        "lora-conv-rslora-f16": Case(lora(["conv.three", "conv.one"], r=4, alpha=3, use_rslora=True), "lora", dtype=torch.float16),
-        "lora-conv-grouped": Case(lora(["conv.grouped"], r=4), "lora", half, merge=None,
-                                  notes="A sees all inputs, B is grouped: no weight of the base's shape exists, PEFT does not merge it"),
+        "lora-conv-rslora-f16": Case(
+            lora(["conv.three", "conv.one"], r=4, alpha=3, use_rslora=True), "lora", dtype=torch.float16
+        ),
+        "lora-conv-grouped": Case(
+            lora(["conv.grouped"], r=4),
+            "lora",
+            half,
+            merge=None,
+            notes="A sees all inputs, B is grouped: no weight of the base's shape exists, PEFT does not merge it",
+        ),
         "lora-embedding": Case(lora(["embed"]), "lora", half, notes="lora_embedding_A [r, rows], lora_embedding_B [width, r]"),
         "lora-embedding-rank1-bf16": Case(lora(["embed"], r=1), "lora", dtype=torch.bfloat16),
         "lora-gpt2-linear": Case(lora(["gpt.fc"], fan_in_fan_out=True), "lora", half, notes="base weight is [in, out]"),
         "lora-gpt2-rslora-b-bias": Case(lora(["gpt.fc"], fan_in_fan_out=True, use_rslora=True, lora_bias=True), "lora"),
-        "lora-saved-modules": Case(lora(["attn.q"], modules_to_save=["attn.k", "norm"]), "lora", half,
-                                   notes="whole in the file, replaced whatever the strength; \"norm\" picks group_norm too: any ending counts"),
+        "lora-saved-modules": Case(
+            lora(["attn.q"], modules_to_save=["attn.k", "norm"]),
+            "lora",
+            half,
+            notes="whole in the file, replaced whatever the strength; \"norm\" picks group_norm too: any ending counts",
+        ),
         "lora-saved-embedding-and-conv": Case(lora(["attn.q"], modules_to_save=["embed", "conv.one"]), "lora"),
         "lora-mixed-layers": Case(lora(["attn.q", "conv.three", "conv.line", "embed", "mlp.down"], r=3, alpha=2), "lora", half),
-        "lora-trainable-tokens": Case(lora(["attn.q"], trainable_token_indices={"embed": [0, 7, 11]}), "lora",
-                                      notes="three rows of the embedding are replaced"),
+        "lora-trainable-tokens": Case(
+            lora(["attn.q"], trainable_token_indices={"embed": [0, 7, 11]}),
+            "lora",
+            notes="three rows of the embedding are replaced",
+        ),
         # DoRA
         "dora-linear": Case(lora(ATTN, use_dora=True), "dora", (1, 0.5, -1), notes="strength enters the scale inside the norm"),
         "dora-rank1": Case(lora(["attn.o"], r=1, use_dora=True), "dora"),
@@ -109,100 +164,194 @@ def cases():
         # LoHa and LoKr
         "loha-linear": Case(LoHaConfig(r=3, alpha=2, target_modules=ATTN), "loha", half),
         "loha-rank1": Case(LoHaConfig(r=1, alpha=1, target_modules=["attn.q"]), "loha"),
-        "loha-patterns": Case(LoHaConfig(r=3, alpha=2, target_modules=ATTN, rank_pattern={"q": 2}, alpha_pattern={"o": 5}), "loha"),
+        "loha-patterns": Case(
+            LoHaConfig(r=3, alpha=2, target_modules=ATTN, rank_pattern={"q": 2}, alpha_pattern={"o": 5}), "loha"
+        ),
         "loha-conv": Case(LoHaConfig(r=3, alpha=2, target_modules=["conv.one", "conv.three", "conv.line"]), "loha", half),
-        "loha-conv-effective": Case(LoHaConfig(r=3, alpha=2, target_modules=["conv.one", "conv.three", "conv.line"],
-                                               use_effective_conv2d=True), "loha", half,
-                                    notes="Tucker: hada_t1, hada_t2; Conv1d stores them [r, r, k, 1]"),
+        "loha-conv-effective": Case(
+            LoHaConfig(r=3, alpha=2, target_modules=["conv.one", "conv.three", "conv.line"], use_effective_conv2d=True),
+            "loha",
+            half,
+            notes="Tucker: hada_t1, hada_t2; Conv1d stores them [r, r, k, 1]",
+        ),
         "loha-conv-grouped": Case(LoHaConfig(r=2, alpha=2, target_modules=["conv.grouped"]), "loha"),
         "loha-f16": Case(LoHaConfig(r=3, alpha=2, target_modules=["attn.q", "conv.three"]), "loha", dtype=torch.float16),
         "loha-bf16": Case(LoHaConfig(r=3, alpha=2, target_modules=["attn.q", "conv.three"]), "loha", dtype=torch.bfloat16),
         "lokr-linear": Case(LoKrConfig(r=1, alpha=2, target_modules=ATTN), "lokr", half, notes="w1 full, w2 factored"),
-        "lokr-decompose-both": Case(LoKrConfig(r=1, alpha=3, decompose_both=True, target_modules=["attn.q", "mlp.up"]), "lokr", half),
+        "lokr-decompose-both": Case(
+            LoKrConfig(r=1, alpha=3, decompose_both=True, target_modules=["attn.q", "mlp.up"]), "lokr", half
+        ),
         "lokr-factor": Case(LoKrConfig(r=2, alpha=3, decompose_factor=2, target_modules=ATTN + ["mlp.up"]), "lokr"),
-        "lokr-factor-above-root": Case(LoKrConfig(r=1, alpha=3, decompose_factor=8, target_modules=["attn.o", "mlp.up"]), "lokr",
-                                       notes="the larger factor comes first"),
-        "lokr-full": Case(LoKrConfig(r=8, alpha=3, target_modules=ATTN), "lokr", half,
-                          notes="w1 and w2 full: PEFT still scales by alpha/rank of the config, LyCORIS does not"),
+        "lokr-factor-above-root": Case(
+            LoKrConfig(r=1, alpha=3, decompose_factor=8, target_modules=["attn.o", "mlp.up"]),
+            "lokr",
+            notes="the larger factor comes first",
+        ),
+        "lokr-full": Case(
+            LoKrConfig(r=8, alpha=3, target_modules=ATTN),
+            "lokr",
+            half,
+            notes="w1 and w2 full: PEFT still scales by alpha/rank of the config, LyCORIS does not",
+        ),
         "lokr-conv": Case(LoKrConfig(r=1, alpha=2, target_modules=["conv.one", "conv.three", "conv.line"]), "lokr", half),
-        "lokr-conv-effective": Case(LoKrConfig(r=1, alpha=2, decompose_factor=2, use_effective_conv2d=True,
-                                               target_modules=["conv.one", "conv.three"]), "lokr", half,
-                                    notes="Tucker: lokr_t2; PEFT itself fails on such a Conv1d"),
-        "lokr-conv-full": Case(LoKrConfig(r=6, alpha=2, target_modules=["conv.one", "conv.three", "conv.line"]), "lokr"),
+        "lokr-conv-effective": Case(
+            LoKrConfig(r=1, alpha=2, decompose_factor=2, use_effective_conv2d=True, target_modules=["conv.one", "conv.three"]),
+            "lokr",
+            half,
+            notes="Tucker: lokr_t2; PEFT itself fails on such a Conv1d",
+        ),
+        "lokr-conv-full": Case(LoKrConfig(r=6, alpha=2, target_modules=["conv.one", "conv.three"]), "lokr"),
+        "lokr-conv1d-full": Case(
+            LoKrConfig(r=6, alpha=2, target_modules=["conv.line"]),
+            "lokr",
+            notes="PEFT multiplies [1, a, b] with w2 [c, d, k] and reshapes: not w1 [a, b, 1], as LyCORIS has it",
+        ),
         "lokr-conv-grouped": Case(LoKrConfig(r=1, alpha=2, target_modules=["conv.grouped"]), "lokr"),
         "lokr-f16": Case(LoKrConfig(r=1, alpha=2, target_modules=["attn.q", "conv.three"]), "lokr", dtype=torch.float16),
         "lokr-bf16": Case(LoKrConfig(r=1, alpha=2, target_modules=["attn.q", "conv.three"]), "lokr", dtype=torch.bfloat16),
         # (IA)^3
-        "ia3-linear": Case(IA3Config(target_modules=ATTN, feedforward_modules=[]), "ia3", notes="scales rows, and the bias with them"),
-        "ia3-feedforward": Case(IA3Config(target_modules=["attn.q", "attn.o", "mlp.down"], feedforward_modules=["attn.o", "mlp.down"]), "ia3",
-                                notes="feedforward modules scale columns and leave the bias"),
-        "ia3-conv": Case(IA3Config(target_modules=["conv.one", "conv.three", "conv.box"], feedforward_modules=["conv.one"]), "ia3"),
-        "ia3-conv-grouped": Case(IA3Config(target_modules=["conv.grouped"], feedforward_modules=["conv.grouped"]), "ia3",
-                                 notes="the input's scale is spread over the groups"),
+        "ia3-linear": Case(
+            IA3Config(target_modules=ATTN, feedforward_modules=[]), "ia3", notes="scales rows, and the bias with them"
+        ),
+        "ia3-feedforward": Case(
+            IA3Config(target_modules=["attn.q", "attn.o", "mlp.down"], feedforward_modules=["attn.o", "mlp.down"]),
+            "ia3",
+            notes="feedforward modules scale columns and leave the bias",
+        ),
+        "ia3-conv": Case(
+            IA3Config(target_modules=["conv.one", "conv.three", "conv.box"], feedforward_modules=["conv.one"]), "ia3"
+        ),
+        "ia3-conv-grouped": Case(
+            IA3Config(target_modules=["conv.grouped"], feedforward_modules=["conv.grouped"]),
+            "ia3",
+            notes="the input's scale is spread over the groups",
+        ),
         "ia3-gpt2-linear": Case(IA3Config(target_modules=["gpt.fc"], feedforward_modules=[], fan_in_fan_out=True), "ia3"),
-        "ia3-gpt2-feedforward": Case(IA3Config(target_modules=["gpt.fc"], feedforward_modules=["gpt.fc"], fan_in_fan_out=True), "ia3"),
-        "ia3-f16": Case(IA3Config(target_modules=["attn.q", "mlp.down"], feedforward_modules=["mlp.down"]), "ia3", dtype=torch.float16),
+        "ia3-gpt2-feedforward": Case(
+            IA3Config(target_modules=["gpt.fc"], feedforward_modules=["gpt.fc"], fan_in_fan_out=True), "ia3"
+        ),
+        "ia3-f16": Case(
+            IA3Config(target_modules=["attn.q", "mlp.down"], feedforward_modules=["mlp.down"]), "ia3", dtype=torch.float16
+        ),
         # OFT and BOFT
-        "oft-block4": Case(OFTConfig(oft_block_size=4, target_modules=ATTN), "oft",
-                           notes="Cayley by a Neumann series of 5 terms, PEFT's default"),
+        "oft-block4": Case(
+            OFTConfig(oft_block_size=4, target_modules=ATTN), "oft", notes="Cayley by a Neumann series of 5 terms, PEFT's default"
+        ),
         "oft-block4-solve": Case(OFTConfig(oft_block_size=4, use_cayley_neumann=False, target_modules=ATTN), "oft"),
-        "oft-neumann3": Case(OFTConfig(oft_block_size=4, num_cayley_neumann_terms=3, target_modules=["attn.q"]), "oft"),
+        "oft-neumann3": Case(
+            OFTConfig(oft_block_size=4, num_cayley_neumann_terms=3, target_modules=["attn.q"]),
+            "oft",
+            notes="3 terms are computed as 4: I + 2Q + 2Q^2 + Q^3",
+        ),
+        "oft-neumann6": Case(OFTConfig(oft_block_size=4, num_cayley_neumann_terms=6, target_modules=["attn.q"]), "oft"),
         "oft-r2": Case(OFTConfig(r=2, oft_block_size=0, target_modules=ATTN), "oft", notes="r is the number of blocks"),
         "oft-one-block": Case(OFTConfig(r=1, oft_block_size=0, use_cayley_neumann=False, target_modules=["attn.q"]), "oft"),
-        "oft-block-adjusted": Case(OFTConfig(oft_block_size=5, use_cayley_neumann=False, target_modules=["attn.q", "attn.o"]), "oft",
-                                   notes="block size 5 divides neither width: PEFT takes the nearest that does, the file's shape says which"),
-        "oft-block-share": Case(OFTConfig(oft_block_size=4, block_share=True, use_cayley_neumann=False, target_modules=ATTN), "oft"),
-        "oft-coft": Case(OFTConfig(oft_block_size=4, coft=True, eps=0.05, use_cayley_neumann=False, target_modules=ATTN), "oft",
-                         notes="the stored blocks lie outside eps: PEFT projects them when they are used"),
-        "oft-coft-share": Case(OFTConfig(r=3, oft_block_size=0, coft=True, eps=0.3, block_share=True, target_modules=["attn.q"]), "oft"),
+        "oft-block-adjusted": Case(
+            OFTConfig(oft_block_size=5, use_cayley_neumann=False, target_modules=["attn.q", "attn.o"]),
+            "oft",
+            notes="block size 5 divides neither width: PEFT takes the nearest that does, the file's shape says which",
+        ),
+        "oft-block-share": Case(
+            OFTConfig(oft_block_size=4, block_share=True, use_cayley_neumann=False, target_modules=ATTN), "oft"
+        ),
+        "oft-coft": Case(
+            OFTConfig(oft_block_size=4, coft=True, eps=0.05, use_cayley_neumann=False, target_modules=ATTN),
+            "oft",
+            notes="the stored blocks lie outside eps: PEFT projects them when they are used",
+        ),
+        "oft-coft-share": Case(
+            OFTConfig(r=3, oft_block_size=0, coft=True, eps=0.3, block_share=True, target_modules=["attn.q"]), "oft"
+        ),
         "oft-conv1x1": Case(OFTConfig(oft_block_size=4, use_cayley_neumann=False, target_modules=["conv.one"]), "oft"),
-        "oft-conv3x3": Case(OFTConfig(oft_block_size=4, use_cayley_neumann=False, target_modules=["conv.three"]), "oft",
-                            notes="PEFT's forward adds overlapping patches up and is wrong even for R = I; its merge is right"),
+        "oft-conv3x3": Case(
+            OFTConfig(oft_block_size=4, use_cayley_neumann=False, target_modules=["conv.three"]),
+            "oft",
+            notes="PEFT's forward adds overlapping patches up and is wrong even for R = I; its merge is right",
+        ),
         "oft-embedding": Case(OFTConfig(oft_block_size=4, use_cayley_neumann=False, target_modules=["embed"]), "oft"),
         "oft-bias-oft-only": Case(OFTConfig(oft_block_size=4, bias="oft_only", target_modules=["attn.k"]), "oft"),
         "oft-f16": Case(OFTConfig(oft_block_size=4, target_modules=["attn.q"]), "oft", dtype=torch.float16),
-        "oft-bf16": Case(OFTConfig(oft_block_size=4, use_cayley_neumann=False, target_modules=["attn.q"]), "oft", dtype=torch.bfloat16),
+        "oft-bf16": Case(
+            OFTConfig(oft_block_size=4, use_cayley_neumann=False, target_modules=["attn.q"]), "oft", dtype=torch.bfloat16
+        ),
         "boft-block4": Case(BOFTConfig(boft_block_size=4, boft_n_butterfly_factor=1, target_modules=ATTN), "boft"),
         "boft-blocknum2": Case(BOFTConfig(boft_block_size=0, boft_block_num=2, target_modules=ATTN), "boft"),
-        "boft-butterfly2": Case(BOFTConfig(boft_block_size=2, boft_n_butterfly_factor=2, target_modules=ATTN), "boft",
-                                notes="two stages: PEFT without its CUDA extension silently makes one"),
-        "boft-butterfly3": Case(BOFTConfig(boft_block_size=2, boft_n_butterfly_factor=3, target_modules=["attn.o", "mlp.down"]), "boft"),
-        "boft-butterfly2-block4": Case(BOFTConfig(boft_block_size=4, boft_n_butterfly_factor=2, target_modules=["attn.o", "mlp.down"]),
-                                       "boft"),
+        "boft-butterfly2": Case(
+            BOFTConfig(boft_block_size=2, boft_n_butterfly_factor=2, target_modules=ATTN),
+            "boft",
+            notes="two stages: PEFT without its CUDA extension silently makes one",
+        ),
+        "boft-butterfly3": Case(
+            BOFTConfig(boft_block_size=2, boft_n_butterfly_factor=3, target_modules=["attn.o", "mlp.down"]), "boft"
+        ),
+        "boft-butterfly2-block4": Case(
+            BOFTConfig(boft_block_size=4, boft_n_butterfly_factor=2, target_modules=["attn.o", "mlp.down"]), "boft"
+        ),
         "boft-conv": Case(BOFTConfig(boft_block_size=4, target_modules=["conv.one", "conv.three"]), "boft"),
-        "boft-conv-butterfly2": Case(BOFTConfig(boft_block_size=4, boft_n_butterfly_factor=2, target_modules=["conv.one", "conv.three"]),
-                                     "boft"),
+        "boft-conv-butterfly2": Case(
+            BOFTConfig(boft_block_size=4, boft_n_butterfly_factor=2, target_modules=["conv.one", "conv.three"]), "boft"
+        ),
         "boft-bias-boft-only": Case(BOFTConfig(boft_block_size=4, bias="boft_only", target_modules=["attn.k"]), "boft"),
         "boft-f16": Case(BOFTConfig(boft_block_size=4, target_modules=["attn.q"]), "boft", dtype=torch.float16),
         # VeRA
-        "vera-linear": Case(VeraConfig(r=5, target_modules=ATTN), "vera", notes="vera_A [r, widest in], vera_B [widest out, r], sliced"),
+        "vera-linear": Case(
+            VeraConfig(r=5, target_modules=ATTN), "vera", notes="vera_A [r, widest in], vera_B [widest out, r], sliced"
+        ),
         "vera-d-initial": Case(VeraConfig(r=3, d_initial=0.7, target_modules=["attn.q", "mlp.up"]), "vera"),
         "vera-bias-vera-only": Case(VeraConfig(r=3, bias="vera_only", target_modules=["attn.k"]), "vera"),
         "vera-gpt2-linear": Case(VeraConfig(r=3, target_modules=["gpt.fc"], fan_in_fan_out=True), "vera"),
         "vera-f16": Case(VeraConfig(r=5, target_modules=ATTN), "vera", dtype=torch.float16),
-        "vera-no-projection": Case(VeraConfig(r=5, save_projection=False, projection_prng_key=7, target_modules=ATTN), "vera",
-                                   notes="the file lacks vera_A and vera_B: torch's generator makes them from the seed; refuse it"),
+        "vera-no-projection": Case(
+            VeraConfig(r=5, save_projection=False, projection_prng_key=7, target_modules=ATTN),
+            "vera",
+            notes="the file lacks vera_A and vera_B: torch's generator makes them from the seed; refuse it",
+        ),
         # a real tied model
         "gpt2-attention": Case(lora(["c_attn", "c_proj"], fan_in_fan_out=True), "lora", half, base="base_gpt2.safetensors"),
-        "gpt2-tied-embedding": Case(lora(["wte"]), "lora", base="base_gpt2.safetensors",
-                                    notes="lm_head shares wte's weight: merging moves both, PEFT's forward adapts the embedding only"),
-        "gpt2-tied-both": Case(lora(["wte", "lm_head"], ensure_weight_tying=True), "lora", base="base_gpt2.safetensors", merge="delta",
-                               reload=False, notes="one delta on the shared weight: PEFT's merge adds it twice, its reload drops lm_head"),
-        "gpt2-saved-tied-embedding": Case(lora(["c_attn"], fan_in_fan_out=True, modules_to_save=["wte"], ensure_weight_tying=True),
-                                          "lora", base="base_gpt2.safetensors",
-                                          notes="the tie is cut: lm_head keeps the base's embedding, so it is among the weights"),
-        "gpt2-saved-norm": Case(lora(["c_attn"], fan_in_fan_out=True, modules_to_save=["ln_f"]), "lora", base="base_gpt2.safetensors"),
-        "gpt2-dora": Case(lora(["c_attn", "c_fc"], fan_in_fan_out=True, use_dora=True), "dora", half, base="base_gpt2.safetensors"),
+        "gpt2-tied-embedding": Case(
+            lora(["wte"]),
+            "lora",
+            base="base_gpt2.safetensors",
+            notes="lm_head shares wte's weight: merging moves both, PEFT's forward adapts the embedding only",
+        ),
+        "gpt2-tied-both": Case(
+            lora(["wte", "lm_head"], ensure_weight_tying=True),
+            "lora",
+            base="base_gpt2.safetensors",
+            merge="delta",
+            reload=False,
+            notes="one delta on the shared weight: PEFT's merge adds it twice, its reload drops lm_head",
+        ),
+        "gpt2-saved-tied-embedding": Case(
+            lora(["c_attn"], fan_in_fan_out=True, modules_to_save=["wte"], ensure_weight_tying=True),
+            "lora",
+            base="base_gpt2.safetensors",
+            notes="the tie is cut: lm_head keeps the base's embedding, so it is among the weights",
+        ),
+        "gpt2-saved-norm": Case(
+            lora(["c_attn"], fan_in_fan_out=True, modules_to_save=["ln_f"]), "lora", base="base_gpt2.safetensors"
+        ),
+        "gpt2-dora": Case(
+            lora(["c_attn", "c_fc"], fan_in_fan_out=True, use_dora=True), "dora", half, base="base_gpt2.safetensors"
+        ),
         # the same numbers under other names
-        "names-in-memory": Case(lora(["attn.q", "embed", "conv.three"], use_dora=True, modules_to_save=["norm"]), "dora",
-                                names=("my.style",), layout="in-memory", notes="the keys of PEFT's state dict: lora_A.<name>.weight"),
-        "names-two": Case(lora(["attn.q", "attn.k"]), "lora", names=("first", "second"), layout="in-memory",
-                          notes="two adapters in one file"),
-        "header-metadata": Case(lora(["attn.q", "attn.k", "conv.three"], r=3, alpha=5, rank_pattern={"k": 2}, use_rslora=True), "lora",
-                                layout="header", notes="as diffusers saves: config in the header under lora_adapter_metadata"),
+        "names-in-memory": Case(
+            lora(["attn.q", "embed", "conv.three"], use_dora=True, modules_to_save=["norm"]),
+            "dora",
+            names=("my_style",),
+            layout="in-memory",
+            notes="the keys of PEFT's state dict: lora_A.<name>.weight",
+        ),
+        "names-two": Case(
+            lora(["attn.q", "attn.k"]), "lora", names=("first", "second"), layout="in-memory", notes="two adapters in one file"
+        ),
+        "header-metadata": Case(
+            lora(["attn.q", "attn.k", "conv.three"], r=3, alpha=5, rank_pattern={"k": 2}, use_rslora=True),
+            "lora",
+            layout="header",
+            notes="as diffusers saves: config in the header under lora_adapter_metadata",
+        ),
     }
-    c["names-in-memory"].names = ("my_style",)
-    return c
 
 
 @torch.no_grad()
@@ -259,12 +408,22 @@ def save(case_name, case):
         config["feedforward_modules"] = sorted(config["feedforward_modules"])
     if case.layout == "header":
         state = {"transformer." + k.removeprefix("base_model.model."): v for k, v in get_peft_model_state_dict(model).items()}
-        LoraBaseMixin.write_lora_layers(state, str(folder), True, "pytorch_lora_weights.safetensors", None, True,
-                                        {"transformer." + k: v for k, v in config.items()})
+        LoraBaseMixin.write_lora_layers(
+            state,
+            str(folder),
+            True,
+            "pytorch_lora_weights.safetensors",
+            None,
+            True,
+            {"transformer." + k: v for k, v in config.items()},
+        )
         return
     if case.layout == "in-memory":
-        kept = {k: v.contiguous() for k, v in model.state_dict().items()
-                if any(f".{name}" in k for name in case.names) and "original_module" not in k}
+        kept = {
+            k: v.contiguous()
+            for k, v in model.state_dict().items()
+            if any(f".{name}" in k for name in case.names) and "original_module" not in k
+        }
         save_file(kept, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
@@ -291,7 +450,11 @@ def attached(case_name, case, name, strength):
 def merged_model(model, case, name):
     if case.merge == "peft":
         return model.merge_and_unload()
-    deltas = {path: layer.get_delta_weight(name) for path, layer in model.base_model.model.named_modules() if isinstance(layer, BaseTunerLayer)}
+    deltas = {
+        path: layer.get_delta_weight(name)
+        for path, layer in model.base_model.model.named_modules()
+        if isinstance(layer, BaseTunerLayer)
+    }
     model = model.unload()
     done = set()
     for path, delta in deltas.items():
@@ -341,7 +504,9 @@ def goldens(case_name, case, x, weights, keep):
                     state32 = case32.merge_and_unload().state_dict()
                     f32_gap = max(relative(state32[k].double(), v) for k, v in state.items())
                 said = f"merged against forward {max(gaps.values()):.1e}, f32 against f64 {f32_gap:.1e}"
-            rows.append([label, "peft", folder_path(case_name, case), case.base, case.kind, str(strength), "1e-6", forward, case.notes])
+            rows.append(
+                [label, "peft", folder_path(case_name, case), case.base, case.kind, str(strength), "1e-6", forward, case.notes]
+            )
             assert f32_gap < 5e-7, (label, f32_gap)
             print(f"{label:36} {len(changed):2} outputs, {said}" + ("  <-- apart" if forward == "apart" else ""))
     return rows

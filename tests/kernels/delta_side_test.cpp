@@ -14,6 +14,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 
 using namespace tenon;
 using namespace tenon::kernels;
@@ -21,8 +22,8 @@ using namespace tenon::test;
 
 namespace {
 
-/// Of a value in y: those of Delta, of the sums over the inputs (and over both of LoKr's), and some of what is
-/// rounded in between. A rotation of rows is made of rounded products; they are in its magnitudes already.
+/// Of a value in y: those of Delta, of the sums over the inputs (and over both of LoKr's), and some of what
+/// is rounded in between. A rotation of rows is made of rounded products; they are in its magnitudes already.
 double side_roundings(const DeltaTerm& term, std::int64_t in) {
   const std::int64_t inner = term.form == DeltaForm::kronecker ? term.first.cols() + term.second.cols() : 0;
   return delta_roundings(term, in) + static_cast<double>(in + inner + 8);
@@ -91,6 +92,46 @@ TEST_CASE("The side path of every kind has the same bits with any number of thre
       for (const int threads : {2, 5}) CHECK(same_bits(with(threads).view, alone.view));
     }
   }
+}
+
+TEST_CASE("LoHa goes through as a term of rank r1 r2 while that is less work, in any number of threads") {
+  for (const auto& [r1, r2] :
+       {std::pair<std::int64_t, std::int64_t>{1, 1}, {5, 32}, {hadamard_rank, 7}, {33, hadamard_rank}}) {
+    CAPTURE(r1);
+    CAPTURE(r2);
+    const std::int64_t out = 131;
+    const std::int64_t in = 2 * gemm_depth + 5;
+    const StoredMatrix b1(out, r1, DType::bf16, 1), a1(r1, in, DType::f16, 2, {.shift = 1, .padding = 1});
+    const StoredMatrix b2(out, r2, DType::f32, 3, {.padding = 2}), a2(r2, in, DType::bf16, 4);
+    const DeltaTerm term{.form = DeltaForm::hadamard,
+                         .scale = -0.3f,
+                         .first = {.left = b1.view, .right = a1.view},
+                         .second = {.left = b2.view, .right = a2.view}};
+    const StoredMatrix base(out, in, DType::bf16, 5);
+    const FloatMatrix x(11, in, 6, {.padding = 1});
+    Twin twin(11, out);
+    twin.add_all(FloatMatrix(11, out, 7));
+    add_product(twin, 1, exact(x.view), transposed(exact_delta(term, base.view)));
+    for_each_instruction_set([&](const VectorKernels& kernels) {
+      FloatMatrix y(11, out, 7, {.padding = 1});
+      const ExactScratch room(hadamard_scratch_bytes);
+      add_hadamard(kernels, x.view, term.first, term.second, term.scale, y.view, room.scratch());
+      CHECK((room.guard_untouched() && y.padding_untouched()));
+      CHECK(error_in_units(y.view, twin) <= static_cast<double>(in + r1 + r2 + 8));
+      Team team(3, hadamard_scratch_bytes);
+      FloatMatrix shared(11, out, 7);
+      add_hadamard(kernels, x.view, term.first, term.second, term.scale, shared.view, team.workers);
+      CHECK(same_bits(shared.view, y.view));
+    });
+  }
+  const StoredMatrix b(200, 16, DType::bf16, 1), a(16, 300, DType::bf16, 2);
+  const StoredMatrix long_b(200, 65, DType::bf16, 1), long_a(65, 300, DType::bf16, 2);
+  const Factored small{.left = b.view, .right = a.view};
+  const Factored large{.left = long_b.view, .right = long_a.view};
+  CHECK(is_hadamard_cheaper(small, small, 1));
+  CHECK_FALSE(is_hadamard_cheaper(small, small, 1000)); // 16 * 16 * (200 + 300) > 200 * 300
+  CHECK_FALSE(is_hadamard_cheaper(small, large, 1));
+  CHECK_FALSE(is_hadamard_cheaper(small, {.left = a.view}, 1));
 }
 
 TEST_CASE("LoKr of a large factor and long ranks goes through in parts") {

@@ -22,8 +22,9 @@ using namespace tenon::test;
 
 namespace {
 
-/// A term with gains for rows [first_row, first_row + rows) of a weight of `out` rows, and the same as a dense B in
-/// float: zeros in the other rows, the gains multiplied in. The gains are powers of two, so that B is exact.
+/// A term with gains for rows [first_row, first_row + rows) of a weight of `out` rows, and the same as a
+/// dense B in float: zeros in the other rows, the gains multiplied in. The gains are powers of two, so that B
+/// is exact.
 struct Part {
   Part(std::int64_t out, std::int64_t in, std::int64_t rank, std::int64_t first_row, std::int64_t rows,
        DType type, bool has_row_gain, bool has_rank_gain, float scale = 0.5f)

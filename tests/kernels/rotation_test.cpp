@@ -8,8 +8,6 @@
 #include <support/delta_cases.hpp>
 #include <support/naive.hpp>
 
-#include <Eigen/LU>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -24,12 +22,81 @@ using namespace tenon::test;
 
 namespace {
 
-using Dense = Eigen::MatrixXd;
+/// Just enough algebra, written plainly.
+struct Dense {
+  Dense(std::int64_t row_count, std::int64_t col_count)
+      : rows(row_count), cols(col_count), values(static_cast<std::size_t>(rows * cols)) {}
+  static Dense identity(std::int64_t n) {
+    Dense one(n, n);
+    for (std::int64_t i = 0; i < n; ++i) one(i, i) = 1;
+    return one;
+  }
+  double& operator()(std::int64_t i, std::int64_t j) {
+    return values[static_cast<std::size_t>(i * cols + j)];
+  }
+  double operator()(std::int64_t i, std::int64_t j) const {
+    return values[static_cast<std::size_t>(i * cols + j)];
+  }
+  [[nodiscard]] Dense transposed() const {
+    Dense to(cols, rows);
+    for (std::int64_t i = 0; i < rows; ++i)
+      for (std::int64_t j = 0; j < cols; ++j) to(j, i) = (*this)(i, j);
+    return to;
+  }
+  [[nodiscard]] double norm() const {
+    double sum = 0;
+    for (const double value : values) sum += value * value;
+    return std::sqrt(sum);
+  }
+  std::int64_t rows;
+  std::int64_t cols;
+  std::vector<double> values;
+};
+
+/// a + factor b
+Dense sum(Dense a, double factor, const Dense& b) {
+  for (std::size_t i = 0; i < a.values.size(); ++i) a.values[i] += factor * b.values[i];
+  return a;
+}
+Dense scaled(Dense a, double factor) {
+  for (double& value : a.values) value *= factor;
+  return a;
+}
+Dense product(const Dense& a, const Dense& b) {
+  Dense c(a.rows, b.cols);
+  for (std::int64_t i = 0; i < a.rows; ++i)
+    for (std::int64_t k = 0; k < a.cols; ++k)
+      for (std::int64_t j = 0; j < b.cols; ++j) c(i, j) += a(i, k) * b(k, j);
+  return c;
+}
+/// Elimination with row pivots.
+Dense inverse(Dense a) {
+  Dense to = Dense::identity(a.rows);
+  for (std::int64_t k = 0; k < a.rows; ++k) {
+    std::int64_t best = k;
+    for (std::int64_t i = k; i < a.rows; ++i)
+      if (std::abs(a(i, k)) > std::abs(a(best, k))) best = i;
+    for (std::int64_t j = 0; j < a.cols; ++j) {
+      std::swap(a(k, j), a(best, j));
+      std::swap(to(k, j), to(best, j));
+    }
+    for (std::int64_t i = 0; i < a.rows; ++i) {
+      const double factor = i == k ? 1.0 - 1.0 / a(k, k) : a(i, k) / a(k, k);
+      const Dense pivot = a;
+      const Dense other = to;
+      for (std::int64_t j = 0; j < a.cols; ++j) {
+        a(i, j) -= factor * pivot(k, j);
+        to(i, j) -= factor * other(k, j);
+      }
+    }
+  }
+  return to;
+}
 
 /// Block `number` of the stored tensors, as they are.
 Dense stored_block(const RotationSource& source, const StoredMatrix& blocks, std::int64_t number) {
   const std::int64_t b = source.block;
-  Dense x = Dense::Zero(b, b);
+  Dense x(b, b);
   for (std::int64_t i = 0, k = 0; i < b; ++i)
     for (std::int64_t j = 0; j < b; ++j) {
       if (source.form != RotationForm::peft_oft)
@@ -45,20 +112,19 @@ std::vector<Dense> skew_blocks(const RotationSource& source, const StoredMatrix&
   double squares = 0;
   for (std::int64_t i = 0; i < source.blocks.rows; ++i) {
     const Dense x = stored_block(source, blocks, i);
-    list.emplace_back(x - x.transpose());
-    if (source.form == RotationForm::peft_boft) list.back() *= 0.5;
-    squares += list.back().squaredNorm();
+    list.push_back(scaled(sum(x, -1, x.transposed()), source.form == RotationForm::peft_boft ? 0.5 : 1.0));
+    squares += list.back().norm() * list.back().norm();
   }
   const double norm = std::sqrt(squares);
   const double most = source.alpha * static_cast<double>(source.size);
   for (Dense& q : list) {
-    if (source.form == RotationForm::kohya_oft) q *= (std::min(norm, most) + 1e-8) / (norm + 1e-8);
+    if (source.form == RotationForm::kohya_oft) q = scaled(q, (std::min(norm, most) + 1e-8) / (norm + 1e-8));
     if ((source.form == RotationForm::lycoris_oft || source.form == RotationForm::lycoris_boft) && most > 0 &&
         norm + 1e-8 > most)
-      q *= most / (norm + 1e-8);
+      q = scaled(q, most / (norm + 1e-8));
     if (source.form == RotationForm::peft_oft && source.coft_eps > 0) {
       const double eps = source.coft_eps / std::sqrt(static_cast<double>(source.blocks.rows));
-      if (q.norm() > eps) q *= eps / q.norm();
+      if (q.norm() > eps) q = scaled(q, eps / q.norm());
     }
   }
   return list;
@@ -70,35 +136,37 @@ Dense dense_of(const RotationSource& source, const StoredMatrix& blocks, double 
   const std::int64_t b = source.block;
   const std::vector<Dense> skew = skew_blocks(source, blocks);
   const std::int64_t stored = source.blocks.rows / source.stages;
-  const Dense one = Dense::Identity(b, b);
-  Dense all = Dense::Identity(n, n);
+  const Dense one = Dense::identity(b);
+  Dense all = Dense::identity(n);
   for (std::int64_t stage = 0; stage < source.stages; ++stage) {
-    Dense diagonal = Dense::Zero(n, n);
+    Dense diagonal(n, n);
     for (std::int64_t i = 0; i < n / b; ++i) {
       const Dense& q = skew[static_cast<std::size_t>(stage * stored + (stored == 1 ? 0 : i))];
-      Dense r;
+      Dense r = one;
       if (source.form == RotationForm::peft_oft && source.neumann_terms > 0) {
-        // by its num_cayley_neumann_terms: 1: I; 2: I + 2 Q; 3 and 4: I + 2 Q + 2 Q^2 + Q^3; 5: ... + 2 Q^3 + Q^4
+        // by its num_cayley_neumann_terms: 1: I; 2: I + 2 Q; 3 and 4: I + 2 Q + 2 Q^2 + Q^3; 5: ... + 2 Q^3 +
+        // Q^4
         const int terms = source.neumann_terms == 3 ? 4 : source.neumann_terms;
-        r = one;
         Dense power = one;
         for (int k = 1; k < terms; ++k) {
-          power = power * q;
-          r += (k == terms - 1 && terms > 2 ? 1.0 : 2.0) * power;
+          power = product(power, q);
+          r = sum(r, k == terms - 1 && terms > 2 ? 1.0 : 2.0, power);
         }
       } else if (source.form == RotationForm::peft_oft || source.form == RotationForm::peft_boft) {
-        r = (one - q) * (one + q).inverse(); // X with X (I + Q) = I - Q
+        r = product(sum(one, -1, q), inverse(sum(one, 1, q))); // X with X (I + Q) = I - Q
       } else {
-        r = (one + q) * (one - q).inverse();
+        r = product(sum(one, 1, q), inverse(sum(one, -1, q)));
       }
       // kohya and LyCORIS sum over the first index of a block of OFT
       if (source.form == RotationForm::kohya_oft || source.form == RotationForm::lycoris_oft)
-        r = Dense(r.transpose());
-      diagonal.block(i * b, i * b, b, b) = strength * r + (1 - strength) * one;
+        r = r.transposed();
+      const Dense blended = sum(scaled(one, 1 - strength), strength, r);
+      for (std::int64_t k = 0; k < b; ++k)
+        for (std::int64_t l = 0; l < b; ++l) diagonal(i * b + k, i * b + l) = blended(k, l);
     }
-    Dense permutation = Dense::Identity(n, n);
+    Dense permutation = Dense::identity(n);
     if (source.form == RotationForm::lycoris_boft) { // (c g k) -> (c k g), k = 2^i b / 2
-      permutation.setZero();
+      permutation = Dense(n, n);
       const std::int64_t k = (std::int64_t{1} << stage) * b / 2;
       std::int64_t to = 0;
       for (std::int64_t c = 0; c < n / (2 * k); ++c)
@@ -107,7 +175,7 @@ Dense dense_of(const RotationSource& source, const StoredMatrix& blocks, double 
     }
     if (source.form == RotationForm::peft_boft && source.stages > 1) {
       // a block's chunks of b / 2: the even ones first, then the odd ones; row i of P has a one at index i's
-      permutation.setZero();
+      permutation = Dense(n, n);
       const std::int64_t group = b << stage;
       for (std::int64_t start = 0; start < n; start += group) {
         std::vector<std::int64_t> order;
@@ -117,9 +185,9 @@ Dense dense_of(const RotationSource& source, const StoredMatrix& blocks, double 
         for (std::size_t i = 0; i < order.size(); ++i)
           permutation(start + static_cast<std::int64_t>(i), order[i]) = 1;
       }
-      permutation.transposeInPlace(); // the tool multiplies P B P^T, we P^T B P
+      permutation = permutation.transposed(); // the tool multiplies P B P^T, we P^T B P
     }
-    all = Dense(permutation.transpose() * diagonal * permutation * all);
+    all = product(product(permutation.transposed(), product(diagonal, permutation)), all);
   }
   return all;
 }
@@ -167,28 +235,34 @@ void check(const Case& each) {
       CHECK(prepared.back() == -7.0f);
 
       Dense w(base.view.rows, base.view.cols);
-      for (std::int64_t i = 0; i < w.rows(); ++i)
-        for (std::int64_t j = 0; j < w.cols(); ++j) w(i, j) = base(i, j);
-      // kohya and LyCORIS blend each stage with I and rescale after that; PEFT knows no strength, and W' is blended
+      for (std::int64_t i = 0; i < w.rows; ++i)
+        for (std::int64_t j = 0; j < w.cols; ++j) w(i, j) = base(i, j);
+      // kohya and LyCORIS blend each stage with I and rescale after that; PEFT knows no strength, and W' is
+      // blended
       const double of_stage = is_of_cols ? 1.0 : static_cast<double>(strength);
       const Dense r = dense_of(source, blocks, of_stage);
-      Dense changed = is_of_cols ? Dense(w * r.transpose()) : Dense(r * w);
-      for (std::int64_t i = 0; has_rescale && i < w.rows(); ++i) changed.row(i) *= rescale(0, i);
-      const Dense delta = (is_of_cols ? static_cast<double>(strength) : 1.0) * (changed - w);
+      Dense changed = is_of_cols ? product(w, r.transposed()) : product(r, w);
+      for (std::int64_t i = 0; has_rescale && i < w.rows; ++i)
+        for (std::int64_t j = 0; j < w.cols; ++j) changed(i, j) *= rescale(0, i);
+      const Dense delta = scaled(sum(changed, -1, w), is_of_cols ? static_cast<double>(strength) : 1.0);
 
       const DeltaTerm term{.rotation = &rotation, .strength = strength};
       const ExactScratch room(delta_rows_scratch_bytes(base.view.rows, base.view.cols));
       double worst = 0;
-      for (std::int64_t i = 0; i < w.rows(); ++i) {
+      for (std::int64_t i = 0; i < w.rows; ++i) {
         const FloatMatrix got(1, base.view.cols, 1);
         std::fill_n(got.view.row(0), got.view.cols, 0.0f);
         add_delta_rows(term, base.view, i, got.view, room.scratch());
-        for (std::int64_t j = 0; j < w.cols(); ++j)
-          worst = std::max(worst, std::abs(got(0, j) - delta(i, j)));
+        for (std::int64_t j = 0; j < w.cols; ++j) worst = std::max(worst, std::abs(got(0, j) - delta(i, j)));
       }
-      // blocks rounded to float, and float sums over b, a stage: |R| rows have norm 1, so sums of |r w| are below
-      // sqrt(b) |w|, |w| <= 1; Neumann's blocks are longer
-      const double length = std::max(1.0, r.cwiseAbs().rowwise().sum().maxCoeff());
+      // blocks rounded to float, and float sums over b, a stage: |R| rows have norm 1, so sums of |r w| are
+      // below sqrt(b) |w|, |w| <= 1; Neumann's blocks are longer
+      double length = 1;
+      for (std::int64_t i = 0; i < size; ++i) {
+        double row = 0;
+        for (std::int64_t j = 0; j < size; ++j) row += std::abs(r(i, j));
+        length = std::max(length, row);
+      }
       CHECK(worst <= float_unit * length * static_cast<double>(each.stages * (each.block + 4) + size));
 
       if (each.neumann_terms == 0) { // each block is orthogonal, as far as floats go

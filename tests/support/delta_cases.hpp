@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random terms of every kind, and their dense Delta(W) in float64 by the formula of delta_term.hpp, written plainly.
+// Random terms of every kind, and their dense Delta(W) in float64 by the formula of delta_term.hpp, written
+// plainly.
 #pragma once
 
 #include <tenon/kernels/delta_rows.hpp>
@@ -29,8 +30,8 @@ using kernels::GainAxis;
   return product;
 }
 
-/// Dense R, from the stored blocks and the definition of the permutation: of each group of 2^i b places, the second
-/// half's chunks of `unit` go between the first half's.
+/// Dense R, from the stored blocks and the definition of the permutation: of each group of 2^i b places, the
+/// second half's chunks of `unit` go between the first half's.
 [[nodiscard]] inline Twin dense_rotation(const kernels::Rotation& rotation, double strength) {
   const std::int64_t n = rotation.size;
   const std::int64_t b = rotation.block;
@@ -144,8 +145,8 @@ using kernels::GainAxis;
   return delta;
 }
 
-/// How often a value may be rounded on its way into Delta: in the sums over the ranks, the inputs of W M, the blocks
-/// of a rotation's stages; and some more for what is done to an element.
+/// How often a value may be rounded on its way into Delta: in the sums over the ranks, the inputs of W M, the
+/// blocks of a rotation's stages; and some more for what is done to an element.
 [[nodiscard]] inline double delta_roundings(const DeltaTerm& term, std::int64_t in) {
   std::int64_t n = 12;
   for (const Factored* f : {&term.first, &term.second, &term.of_weight})

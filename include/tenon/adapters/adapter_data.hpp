@@ -49,7 +49,7 @@ struct SlotDelta {
   kernels::DeltaTerm term{}; ///< its scale, gains and strength are set when it is attached
   double scale = 1;          ///< of the factors, for strength 1
   GainSource gains = GainSource::none;
-  kernels::WeightVector vector{};   ///< m, or IA3's
+  kernels::WeightVector vector{}; ///< m, or IA3's
   DoraStrength dora_strength = DoraStrength::peft;
   std::int64_t columns_per_gain = 1; ///< of the weight, that share one number: a kernel's positions
 

@@ -253,8 +253,7 @@ class AdapterFile {
     if (view.dtype == DType::i32) return as(std::int32_t{});
     if (view.dtype == DType::boolean || view.dtype == DType::u8) return as(std::uint8_t{});
   }
-  throw load_error(ErrorCode::bad_file,
-                   concat(tensor.name, ": expected one number, got ", view.text()),
+  throw load_error(ErrorCode::bad_file, concat(tensor.name, ": expected one number, got ", view.text()),
                    {.key = std::string(tensor.name)});
 }
 

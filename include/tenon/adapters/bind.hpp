@@ -75,8 +75,8 @@ class AdapterBinder {
     const PeftConfig* const config = file_.config(module.component);
     if (config != nullptr && reported_settings_ != config) {
       for (const std::string& setting : config->unsupported)
-        data_->report.findings.push_back({FindingKind::unsupported, file_.config_path(),
-                                          concat(setting, ", which Tenon does not apply")});
+        data_->report.findings.push_back(
+            {FindingKind::unsupported, file_.config_path(), concat(setting, ", which Tenon does not apply")});
       reported_settings_ = config;
     }
     if (named.front().share == NameShare::part && named.front().is_fused &&
@@ -102,7 +102,8 @@ class AdapterBinder {
 
   [[nodiscard]] std::string nearest(const AdapterModule& module) const {
     const std::string_view best = targets_.names.nearest(module.name, file_.is_flattened());
-    std::string what = concat("the net has no slot ", module.name, best.empty() ? "" : "; the nearest is ", best);
+    std::string what =
+        concat("the net has no slot ", module.name, best.empty() ? "" : "; the nearest is ", best);
     if (options_.component.empty() && !module.component.empty())
       what += concat("; the key is for the ", module.component,
                      " of a pipeline: name the component that the net is, to leave the others");
@@ -119,9 +120,10 @@ class AdapterBinder {
 
 /// What `file` does to `targets`; its report holds everything that does not fit. Takes the mapping out of the
 /// file.
-[[nodiscard]] inline std::shared_ptr<const AdapterData>
-bind_adapter(AdapterFile& file, AdapterTargets& targets, const BindOptions& options = {},
-             Ledger& ledger = process_ledger()) {
+[[nodiscard]] inline std::shared_ptr<const AdapterData> bind_adapter(AdapterFile& file,
+                                                                     AdapterTargets& targets,
+                                                                     const BindOptions& options = {},
+                                                                     Ledger& ledger = process_ledger()) {
   return AdapterBinder(file, targets, options, ledger).bind();
 }
 

@@ -50,11 +50,13 @@ struct ModuleBinder {
     const std::optional<AdapterKind> kind = kind_of(module);
     if (!kind) {
       if (data.report.findings.size() == before)
-        add(FindingKind::incomplete, module.key(), "it stands alone: the tensors that it belongs to are missing");
+        add(FindingKind::incomplete, module.key(),
+            "it stands alone: the tensors that it belongs to are missing");
       return;
     }
     if (data.report.findings.size() != before || !accepted(*kind)) return;
-    if (*kind == AdapterKind::lora && config != nullptr && config->is_dora && need(Part::magnitude) == nullptr)
+    if (*kind == AdapterKind::lora && config != nullptr && config->is_dora &&
+        need(Part::magnitude) == nullptr)
       return;
     switch (*kind) {
     case AdapterKind::lora:
@@ -118,7 +120,8 @@ struct ModuleBinder {
   [[nodiscard]] const CheckpointTensor* need(Part part) const {
     const CheckpointTensor* const tensor = find(part);
     if (tensor == nullptr)
-      add(FindingKind::incomplete, module.key(), concat("its partner ", adapter_part_name(part), " is missing"));
+      add(FindingKind::incomplete, module.key(),
+          concat("its partner ", adapter_part_name(part), " is missing"));
     return tensor;
   }
   [[nodiscard]] bool has_factor_dtype(const CheckpointTensor& tensor) const {
@@ -166,20 +169,23 @@ struct ModuleBinder {
   }
 
   /// Which rows a tensor of `file_rows` rows is for; a finding where that cannot be.
-  [[nodiscard]] std::optional<RowShare> share_of(std::int64_t file_rows, const CheckpointTensor& tensor) const {
+  [[nodiscard]] std::optional<RowShare> share_of(std::int64_t file_rows,
+                                                 const CheckpointTensor& tensor) const {
     if (name.share == NameShare::whole || name.share == NameShare::swapped) {
       if (file_rows == target.rows) return RowShare{0, file_rows, 0};
     } else if (name.is_fused) {
-      const std::int64_t first = name.part + 1 == name.parts ? file_rows - target.rows : name.part * target.rows;
+      const std::int64_t first =
+          name.part + 1 == name.parts ? file_rows - target.rows : name.part * target.rows;
       if (first >= 0 && first + target.rows <= file_rows) return RowShare{first, target.rows, 0};
     } else {
-      const std::int64_t first = name.part + 1 == name.parts ? target.rows - file_rows : name.part * file_rows;
+      const std::int64_t first =
+          name.part + 1 == name.parts ? target.rows - file_rows : name.part * file_rows;
       if (first >= 0 && first + file_rows <= target.rows) return RowShare{0, file_rows, first};
     }
     if (name.share == NameShare::part)
       add(FindingKind::wrong_shape, tensor.name,
-          concat("expected rows of projection ", name.part + 1, " of ", name.parts, " of a weight with ", target.rows,
-                 " rows, got ", shape_text(tensor.view.shape())));
+          concat("expected rows of projection ", name.part + 1, " of ", name.parts, " of a weight with ",
+                 target.rows, " rows, got ", shape_text(tensor.view.shape())));
     else
       add(FindingKind::wrong_shape, tensor.name,
           concat("expected ", target.rows, " rows [out, rank], got ", shape_text(tensor.view.shape())));
@@ -187,7 +193,8 @@ struct ModuleBinder {
   }
   [[nodiscard]] std::optional<RowShare> share_of_bias(const CheckpointTensor& tensor) const {
     const std::int64_t size = tensor.view.size();
-    const bool is_turned = config != nullptr && config->fan_in_fan_out; // the weight's columns are the outputs
+    const bool is_turned =
+        config != nullptr && config->fan_in_fan_out; // the weight's columns are the outputs
     const std::int64_t whole = target.bias > 0 ? target.bias : is_turned ? target.cols : target.rows;
     if (name.share == NameShare::whole && size == whole) return RowShare{0, size, 0};
     return share_of(size, tensor);
@@ -240,7 +247,7 @@ struct ModuleBinder {
 
   // --- LoRA -----------------------------------------------------------------------------------------
   void bind_lora() {
-    if (module.has(Part::embedding_a) || module.has(Part::embedding_b)) 
+    if (module.has(Part::embedding_a) || module.has(Part::embedding_b))
       return bind_turned_lora(Part::embedding_a, Part::embedding_b);
     if (config != nullptr && config->fan_in_fan_out) return bind_turned_lora(Part::lora_a, Part::lora_b);
     const CheckpointTensor* const a = find(Part::lora_a);
@@ -289,7 +296,7 @@ struct ModuleBinder {
   /// The configuration's, where there is one; else that of A.
   [[nodiscard]] std::int64_t lora_rank(const CheckpointTensor& a) const {
     return config != nullptr && config->type == PeftType::lora ? config->rank_of(module.name)
-                                                                : flat_matrix(a.view).rows;
+                                                               : flat_matrix(a.view).rows;
   }
   [[nodiscard]] bool check_rank(const CheckpointTensor& a, std::int64_t own) const {
     if (rank == any_rank || own == rank) return true;
@@ -351,7 +358,8 @@ struct ModuleBinder {
       const auto right = matrix(*b, own, in, "[rank, in]");
       const auto core = matrix(*t, first, own * target.positions, "[rank, rank, kernel]");
       if (!left || !right || !core) return std::nullopt;
-      return kernels::Factored{prepared.transposed(*left), prepared.times_core(*core, target.positions, *right)};
+      return kernels::Factored{prepared.transposed(*left),
+                               prepared.times_core(*core, target.positions, *right)};
     }
     const auto left = matrix(*a, rows, own, "[out, rank]");
     const auto right = matrix(*b, own, in * target.positions, "[rank, in]");
@@ -392,16 +400,17 @@ struct ModuleBinder {
     if (first.rows() <= 0 || target.rows % first.rows() != 0 || first.cols() <= 0 ||
         target.in() % first.cols() != 0)
       return add(FindingKind::wrong_shape, module.key(),
-                 concat("expected a first factor whose sides divide ", target.rows, " and ", target.in(), ", got ",
-                        first.rows(), " x ", first.cols()));
+                 concat("expected a first factor whose sides divide ", target.rows, " and ", target.in(),
+                        ", got ", first.rows(), " x ", first.cols()));
     const std::int64_t rows = target.rows / first.rows();
     const std::int64_t in = target.in() / first.cols();
     kernels::Factored second;
     if (const CheckpointTensor* const w2 = find(Part::lokr_w2)) {
       if (config != nullptr && w2->view.rank == 3)
-        return add(FindingKind::refused_kind, w2->name,
-                   "PEFT's LoKr of a 1-d convolution with a whole second factor is no Kronecker product of the "
-                   "weight's two sides; train it with a smaller rank, which is");
+        return add(
+            FindingKind::refused_kind, w2->name,
+            "PEFT's LoKr of a 1-d convolution with a whole second factor is no Kronecker product of the "
+            "weight's two sides; train it with a smaller rank, which is");
       const auto whole = matrix(*w2, rows, in * target.positions, "[out / rows of w1, in / columns of w1]");
       if (!whole) return;
       second.left = *whole;
@@ -447,10 +456,13 @@ struct ModuleBinder {
     delta.term.gain_axis = is_of_columns ? kernels::GainAxis::cols : kernels::GainAxis::rows;
     delta.columns_per_gain = is_of_columns ? target.positions : 1;
     if (!vector(*factor, is_of_columns ? target.in() : target.rows, is_on_input ? "[in]" : "[out]")) return;
-    delta.vector = flat_vector(factor->view);
+    const kernels::WeightVector values = flat_vector(factor->view);
+    const bool scales_bias =
+        delta.gains == GainSource::factor && !is_on_input; // y is multiplied, its bias too
+    delta.vector = values;
     data.deltas.push_back(delta);
-    if (delta.gains == GainSource::factor && !is_on_input && target.bias > 0) // y is multiplied, its bias too
-      data.biases.push_back({slot, delta.vector, 1, kernels::BiasAction::scale_by, 0});
+    if (scales_bias && target.bias > 0)
+      data.biases.push_back({slot, values, 1, kernels::BiasAction::scale_by, 0});
     matched("IA3", 0, 1);
     bind_bias_parts(1);
   }
@@ -486,7 +498,7 @@ struct ModuleBinder {
         return;
       }
       if (blocks->view.rank != 3 && blocks->view.rank != 4) return wrong_blocks(*blocks, "[blocks, b, b]");
-      const bool is_kohya = kind == AdapterKind::oft && file.dialect().name == "kohya" && !is_from_lycoris();
+      const bool is_kohya = module.prefix.starts_with("oft_"); // LyCORIS's have kohya's other prefixes
       source.form = kind == AdapterKind::boft ? kernels::RotationForm::lycoris_boft
                     : is_kohya                ? kernels::RotationForm::kohya_oft
                                               : kernels::RotationForm::lycoris_oft;
@@ -505,9 +517,10 @@ struct ModuleBinder {
       return add(FindingKind::wrong_shape, blocks->name, problem.what());
     }
     const std::int64_t floats = kernels::rotation_floats(source);
-    data.rotations.push_back(std::make_unique<kernels::Rotation>(kernels::prepare_rotation(
-        source, {prepared.floats(floats), static_cast<std::size_t>(floats)})));
-    if (is_turned) turn_blocks(const_cast<float*>(data.rotations.back()->blocks), source); // NOLINT: just prepared
+    data.rotations.push_back(std::make_unique<kernels::Rotation>(
+        kernels::prepare_rotation(source, {prepared.floats(floats), static_cast<std::size_t>(floats)})));
+    if (is_turned)
+      turn_blocks(const_cast<float*>(data.rotations.back()->blocks), source); // NOLINT: just prepared
     SlotDelta delta{.slot = slot, .kind = kind};
     delta.term.rotation = data.rotations.back().get();
     data.deltas.push_back(delta);
@@ -531,11 +544,6 @@ struct ModuleBinder {
     add(FindingKind::wrong_shape, blocks.name,
         concat("expected ", expected, ", got ", shape_text(blocks.view.shape())));
   }
-  /// LyCORIS's trainers write kohya's prefixes, and say who they are.
-  [[nodiscard]] bool is_from_lycoris() const {
-    const std::string* const network = file.metadata("ss_network_module");
-    return network != nullptr && network->find("lycoris") != std::string::npos;
-  }
 
   // --- GLoRA, VeRA ----------------------------------------------------------------------------------
   /// Delta = b1 b2 + W a1 a2, and in older files b2 b1 + W a2 a1: the shapes tell.
@@ -546,8 +554,9 @@ struct ModuleBinder {
     const CheckpointTensor* b1 = need(Part::glora_b1);
     const CheckpointTensor* b2 = need(Part::glora_b2);
     if (a1 == nullptr || a2 == nullptr || b1 == nullptr || b2 == nullptr) return;
-    const bool is_old = flat_matrix(b1->view).rows != target.rows ||
-                        (flat_matrix(b2->view).rows == target.rows && flat_matrix(a1->view).rows != target.in());
+    const bool is_old =
+        flat_matrix(b1->view).rows != target.rows ||
+        (flat_matrix(b2->view).rows == target.rows && flat_matrix(a1->view).rows != target.in());
     if (is_old) {
       std::swap(a1, a2);
       std::swap(b1, b2);
@@ -576,9 +585,10 @@ struct ModuleBinder {
     const CheckpointTensor* const shared_a = file.vera_a();
     const CheckpointTensor* const shared_b = file.vera_b();
     if (shared_a == nullptr || shared_b == nullptr)
-      return add(FindingKind::incomplete, module.key(),
-                 "the file has no base_model.vera_A and vera_B: they were left to a random generator; save the "
-                 "adapter with save_projection=True");
+      return add(
+          FindingKind::incomplete, module.key(),
+          "the file has no base_model.vera_A and vera_B: they were left to a random generator; save the "
+          "adapter with save_projection=True");
     const bool is_turned = config != nullptr && config->fan_in_fan_out;
     const std::int64_t out = is_turned ? target.cols : target.rows;
     const std::int64_t in = is_turned ? target.rows : target.cols;
@@ -590,8 +600,8 @@ struct ModuleBinder {
       return;
     if (a.rows < own || b.cols < own || a.cols < in || b.rows < out)
       return add(FindingKind::wrong_shape, shared_a->name,
-                 concat("expected vera_A of at least ", own, " x ", in, " and vera_B of at least ", out, " x ", own,
-                        ", got ", a.rows, " x ", a.cols, " and ", b.rows, " x ", b.cols));
+                 concat("expected vera_A of at least ", own, " x ", in, " and vera_B of at least ", out,
+                        " x ", own, ", got ", a.rows, " x ", a.cols, " and ", b.rows, " x ", b.cols));
     kernels::WeightMatrix down = a.block(0, 0, own, in);
     kernels::WeightMatrix up =
         prepared.scaled(b.block(0, 0, out, own), flat_vector(b_vector->view), flat_vector(d_vector->view));
@@ -604,7 +614,8 @@ struct ModuleBinder {
   // --- differences and whole tensors ----------------------------------------------------------------
   void bind_diff() {
     const CheckpointTensor* whole = find(Part::whole_weight);
-    const CheckpointTensor* const difference = find(Part::diff) != nullptr ? find(Part::diff) : find(Part::norm_weight);
+    const CheckpointTensor* const difference =
+        find(Part::diff) != nullptr ? find(Part::diff) : find(Part::norm_weight);
     const CheckpointTensor& tensor = difference != nullptr ? *difference : *whole;
     if (name.share != NameShare::whole && !is_whole("a stored difference")) return;
     const auto values = matrix(tensor, target.rows, target.cols, "[out, in]");
@@ -628,9 +639,10 @@ struct ModuleBinder {
   /// `factor_scale`: that of B A, which a bias on B has too.
   bool bind_bias_parts(double factor_scale) {
     bool is_bound = false;
-    for (const auto& [part, action] :
-         {std::pair{Part::lora_bias, kernels::BiasAction::add}, std::pair{Part::diff_bias, kernels::BiasAction::add},
-          std::pair{Part::norm_bias, kernels::BiasAction::add}, std::pair{Part::whole_bias, kernels::BiasAction::replace}}) {
+    for (const auto& [part, action] : {std::pair{Part::lora_bias, kernels::BiasAction::add},
+                                       std::pair{Part::diff_bias, kernels::BiasAction::add},
+                                       std::pair{Part::norm_bias, kernels::BiasAction::add},
+                                       std::pair{Part::whole_bias, kernels::BiasAction::replace}}) {
       const CheckpointTensor* const tensor = find(part);
       if (tensor == nullptr) continue;
       if (target.bias == 0 && (action == kernels::BiasAction::replace || target.is_vector)) {

@@ -17,7 +17,8 @@ namespace tenon {
 
 /// Where the first of `count` words has all bits of `exponent` (which is NaN or infinity), or -1.
 template <class Word>
-[[nodiscard]] std::int64_t first_not_finite(const std::byte* data, std::int64_t count, Word exponent) noexcept {
+[[nodiscard]] std::int64_t first_not_finite(const std::byte* data, std::int64_t count,
+                                            Word exponent) noexcept {
   constexpr std::int64_t block = 4096;
   for (std::int64_t i = 0; i < count; i += block) {
     const std::int64_t end = std::min(count, i + block);
@@ -43,8 +44,7 @@ template <class Word>
   if (view.dtype == DType::f32) return first_not_finite<std::uint32_t>(view.data, count, 0x7f800000U);
   if (view.dtype == DType::bf16) return first_not_finite<std::uint16_t>(view.data, count, 0x7f80U);
   if (view.dtype == DType::f16) return first_not_finite<std::uint16_t>(view.data, count, 0x7c00U);
-  if (view.dtype == DType::f64)
-    return first_not_finite<std::uint64_t>(view.data, count, 0x7ff0000000000000U);
+  if (view.dtype == DType::f64) return first_not_finite<std::uint64_t>(view.data, count, 0x7ff0000000000000U);
   if (view.dtype == DType::f8_e5m2) return first_not_finite<std::uint8_t>(view.data, count, 0x7cU);
   if (view.dtype == DType::f8_e4m3) return first_not_finite<std::uint8_t>(view.data, count, 0x7fU);
   return -1;

@@ -24,7 +24,7 @@ enum class OnMismatch : std::uint8_t {
 
 struct LoadOptions {
   OnMismatch on_mismatch = OnMismatch::refuse;
-  Ledger* ledger = nullptr; ///< where the mapping is entered; the process's if null
+  Ledger* ledger = nullptr;        ///< where the mapping is entered; the process's if null
   std::string_view dialect{};      ///< "PEFT", "kohya" ... (dialect_table); empty: recognised from the keys
   std::string_view adapter_name{}; ///< of a file with several (`.lora_A.<name>.weight`)
   std::string_view component{};    ///< which part of a pipeline the net is: "denoiser", "text_encoder" ...
@@ -34,9 +34,10 @@ struct LoadOptions {
 };
 
 /// `load_adapter` below its types. Throws as it does.
-[[nodiscard]] inline std::shared_ptr<const AdapterData>
-load_adapter_data(const Program& program, std::int64_t rank, const std::string& path,
-                  const LoadOptions& options) {
+[[nodiscard]] inline std::shared_ptr<const AdapterData> load_adapter_data(const Program& program,
+                                                                          std::int64_t rank,
+                                                                          const std::string& path,
+                                                                          const LoadOptions& options) {
   Ledger& ledger = options.ledger != nullptr ? *options.ledger : process_ledger();
   AdapterFile file = AdapterFile::open(
       path, {.dialect = options.dialect, .adapter_name = options.adapter_name, .ledger = &ledger});

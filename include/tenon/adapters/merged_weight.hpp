@@ -31,13 +31,14 @@ class MergedWeight {
                Ledger& ledger)
       : base_(base) {
     std::int64_t floats = 0;
-    visit_deltas(slot, adapters, [&](const SlotDelta& delta, double) {
-      floats += delta.gain_count(base.rows, base.cols);
-    });
+    visit_deltas(slot, adapters,
+                 [&](const SlotDelta& delta, double) { floats += delta.gain_count(base.rows, base.cols); });
     const std::int64_t scratch = std::max(kernels::merge_deltas_scratch_bytes(base.rows, base.cols),
                                           kernels::weight_norms_scratch_bytes(base.rows, base.cols));
-    scratch_ = Buffer(ledger, Category::scratch, std::max(scratch, kernels::merge_scratch_bytes), "merge a weight");
-    gains_ = Buffer(ledger, Category::adapter, floats * static_cast<std::int64_t>(sizeof(float)), "merge a weight");
+    scratch_ =
+        Buffer(ledger, Category::scratch, std::max(scratch, kernels::merge_scratch_bytes), "merge a weight");
+    gains_ = Buffer(ledger, Category::adapter, floats * static_cast<std::int64_t>(sizeof(float)),
+                    "merge a weight");
     for (const AdapterAt& adapter : adapters)
       for (const SlotFactors& factors : adapter.data->factors)
         if (factors.slot == slot) terms_.push_back(low_rank_term(factors, adapter.strength));

@@ -13,24 +13,24 @@
 namespace tenon {
 
 enum class FindingKind : std::uint8_t {
-  unmatched_key, ///< names no slot of the net
-  incomplete,    ///< A without B, or B without A
-  wrong_shape,   ///< A or B does not fit its slot, or their ranks differ
-  wrong_rank,    ///< the tensors' rank is not the configuration's, or not the adapter type's
-  wrong_dtype,   ///< neither F32, F16 nor BF16
-  refused_kind,  ///< the slot, or Tenon, does not take this kind of adapter
-  duplicate,     ///< two keys for one place
-  unsupported,   ///< a setting of the configuration that changes the result and is not supported
-  ambiguous,     ///< a name that two modules of the net share once dots are underscores
-  not_finite,    ///< NaN or infinity among its values
+  unmatched_key,   ///< names no slot of the net
+  incomplete,      ///< A without B, or B without A
+  wrong_shape,     ///< A or B does not fit its slot, or their ranks differ
+  wrong_rank,      ///< the tensors' rank is not the configuration's, or not the adapter type's
+  wrong_dtype,     ///< neither F32, F16 nor BF16
+  refused_kind,    ///< the slot, or Tenon, does not take this kind of adapter
+  duplicate,       ///< two keys for one place
+  unsupported,     ///< a setting of the configuration that changes the result and is not supported
+  ambiguous,       ///< a name that two modules of the net share once dots are underscores
+  not_finite,      ///< NaN or infinity among its values
   other_component, ///< for another part of a pipeline than the one that was asked for
 };
 
 [[nodiscard]] constexpr std::string_view finding_name(FindingKind kind) noexcept {
-  constexpr std::string_view names[] = {"unmatched key", "incomplete pair",    "wrong shape",
-                                        "wrong rank",    "wrong dtype",        "refused kind",
-                                        "duplicate",     "unsupported setting", "ambiguous name", "not finite",
-                                        "other component"};
+  constexpr std::string_view names[] = {"unmatched key", "incomplete pair",     "wrong shape",
+                                        "wrong rank",    "wrong dtype",         "refused kind",
+                                        "duplicate",     "unsupported setting", "ambiguous name",
+                                        "not finite",    "other component"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -44,7 +44,7 @@ struct Finding {
 struct MatchedSlot {
   std::string slot; ///< path in the net
   std::int64_t rank = 0;
-  double scale = 0;             ///< alpha / rank, or alpha / sqrt(rank)
+  double scale = 0; ///< alpha / rank, or alpha / sqrt(rank)
   std::string_view kind = "LoRA";
 };
 

@@ -22,8 +22,8 @@ struct AdapterTarget {
   std::int64_t positions = 1; ///< of a convolution's kernel: cols = in * positions
   bool is_vector = false;     ///< of a norm
   std::uint32_t kinds = AnySlot::kinds;
-  std::int64_t bias = 0; ///< elements of the module's bias; 0 if it has none
-  const CheckpointTensor* weight = nullptr;      ///< where the list is a checkpoint's
+  std::int64_t bias = 0;                    ///< elements of the module's bias; 0 if it has none
+  const CheckpointTensor* weight = nullptr; ///< where the list is a checkpoint's
   const CheckpointTensor* bias_tensor = nullptr;
 
   [[nodiscard]] std::int64_t in() const noexcept { return cols / positions; }
@@ -65,7 +65,8 @@ struct AdapterTargets {
   std::vector<std::string> names;
   std::vector<AdapterTarget> list;
   for (const CheckpointTensor& tensor : checkpoint.tensors()) {
-    if (!tensor.name.ends_with(ending) || tensor.name.size() == ending.size() || tensor.view.rank == 0) continue;
+    if (!tensor.name.ends_with(ending) || tensor.name.size() == ending.size() || tensor.view.rank == 0)
+      continue;
     const std::string module(tensor.name.substr(0, tensor.name.size() - ending.size()));
     AdapterTarget target{.rows = tensor.view.extent(0), .weight = &tensor};
     target.cols = target.rows == 0 ? 0 : tensor.view.size() / target.rows;

@@ -9,7 +9,8 @@
 
 namespace tenon {
 
-[[nodiscard]] inline kernels::LowRankTerm low_rank_term(const SlotFactors& factors, double strength) noexcept {
+[[nodiscard]] inline kernels::LowRankTerm low_rank_term(const SlotFactors& factors,
+                                                        double strength) noexcept {
   return {.a = factors.a,
           .b = factors.b,
           .scale = static_cast<float>(factors.scale * strength),
@@ -17,7 +18,8 @@ namespace tenon {
 }
 
 [[nodiscard]] inline kernels::BiasTerm bias_term(const SlotBias& bias, double strength) noexcept {
-  const bool is_replaced = bias.action == kernels::BiasAction::replace; // whole, whatever the strength: as PEFT
+  const bool is_replaced =
+      bias.action == kernels::BiasAction::replace; // whole, whatever the strength: as PEFT
   return {bias.values, is_replaced ? 1.0f : static_cast<float>(bias.scale * strength), bias.action,
           bias.first_row};
 }

@@ -37,15 +37,16 @@ struct Dialect {
 
 inline constexpr std::array peft_prefixes{KeyPrefix{"base_model.model.", ""}};
 inline constexpr std::array kohya_prefixes{
-    KeyPrefix{"lora_unet_", "denoiser"},         KeyPrefix{"lora_transformer_", "denoiser"},
-    KeyPrefix{"lora_te1_", "text_encoder"},      KeyPrefix{"lora_te2_", "text_encoder_2"},
-    KeyPrefix{"lora_te3_", "text_encoder_3"},    KeyPrefix{"lora_te_", "text_encoder"},
-    KeyPrefix{"lora_prior_unet_", "denoiser"},   KeyPrefix{"lora_prior_te_", "text_encoder"},
+    KeyPrefix{"lora_unet_", "denoiser"},       KeyPrefix{"lora_transformer_", "denoiser"},
+    KeyPrefix{"lora_te1_", "text_encoder"},    KeyPrefix{"lora_te2_", "text_encoder_2"},
+    KeyPrefix{"lora_te3_", "text_encoder_3"},  KeyPrefix{"lora_te_", "text_encoder"},
+    KeyPrefix{"lora_prior_unet_", "denoiser"}, KeyPrefix{"lora_prior_te_", "text_encoder"},
+    KeyPrefix{"oft_unet_", "denoiser"},
 };
 inline constexpr std::array lycoris_prefixes{KeyPrefix{"lycoris_", ""}};
 inline constexpr std::array diffusers_prefixes{
-    KeyPrefix{"transformer.", "denoiser"},         KeyPrefix{"unet.", "denoiser"},
-    KeyPrefix{"transformer_2.", "denoiser_2"},     KeyPrefix{"text_encoder.", "text_encoder"},
+    KeyPrefix{"transformer.", "denoiser"},          KeyPrefix{"unet.", "denoiser"},
+    KeyPrefix{"transformer_2.", "denoiser_2"},      KeyPrefix{"text_encoder.", "text_encoder"},
     KeyPrefix{"text_encoder_2.", "text_encoder_2"}, KeyPrefix{"text_encoder_3.", "text_encoder_3"},
 };
 inline constexpr std::array comfy_prefixes{

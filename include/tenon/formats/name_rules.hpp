@@ -52,9 +52,31 @@ inline constexpr std::array name_rules{
     NameRule{"single_transformer_blocks.#.attn.to_k", "single_blocks.#.linear1", 1, 4},
     NameRule{"single_transformer_blocks.#.attn.to_v", "single_blocks.#.linear1", 2, 4},
     NameRule{"single_transformer_blocks.#.proj_mlp", "single_blocks.#.linear1", 3, 4},
-    NameRule{"single_transformer_blocks.#.attn.to_q", "single_blocks.#.qkv", 0, 3}, // XLabs: linear1 without mlp
+    NameRule{"single_transformer_blocks.#.attn.to_q", "single_blocks.#.qkv", 0,
+             3}, // XLabs: linear1 without mlp
     NameRule{"single_transformer_blocks.#.attn.to_k", "single_blocks.#.qkv", 1, 3},
     NameRule{"single_transformer_blocks.#.attn.to_v", "single_blocks.#.qkv", 2, 3},
+    // OMI: the projections of a fused one by number
+    NameRule{"transformer_blocks.#.attn.to_q", "double_blocks.#.img_attn.qkv.0"},
+    NameRule{"transformer_blocks.#.attn.to_k", "double_blocks.#.img_attn.qkv.1"},
+    NameRule{"transformer_blocks.#.attn.to_v", "double_blocks.#.img_attn.qkv.2"},
+    NameRule{"double_blocks.#.img_attn.qkv.0", "double_blocks.#.img_attn.qkv", 0, 3},
+    NameRule{"double_blocks.#.img_attn.qkv.1", "double_blocks.#.img_attn.qkv", 1, 3},
+    NameRule{"double_blocks.#.img_attn.qkv.2", "double_blocks.#.img_attn.qkv", 2, 3},
+    NameRule{"transformer_blocks.#.attn.add_q_proj", "double_blocks.#.txt_attn.qkv.0"},
+    NameRule{"transformer_blocks.#.attn.add_k_proj", "double_blocks.#.txt_attn.qkv.1"},
+    NameRule{"transformer_blocks.#.attn.add_v_proj", "double_blocks.#.txt_attn.qkv.2"},
+    NameRule{"double_blocks.#.txt_attn.qkv.0", "double_blocks.#.txt_attn.qkv", 0, 3},
+    NameRule{"double_blocks.#.txt_attn.qkv.1", "double_blocks.#.txt_attn.qkv", 1, 3},
+    NameRule{"double_blocks.#.txt_attn.qkv.2", "double_blocks.#.txt_attn.qkv", 2, 3},
+    NameRule{"single_transformer_blocks.#.attn.to_q", "single_blocks.#.linear1.0"},
+    NameRule{"single_transformer_blocks.#.attn.to_k", "single_blocks.#.linear1.1"},
+    NameRule{"single_transformer_blocks.#.attn.to_v", "single_blocks.#.linear1.2"},
+    NameRule{"single_transformer_blocks.#.proj_mlp", "single_blocks.#.linear1.3"},
+    NameRule{"single_blocks.#.linear1.0", "single_blocks.#.linear1", 0, 4},
+    NameRule{"single_blocks.#.linear1.1", "single_blocks.#.linear1", 1, 4},
+    NameRule{"single_blocks.#.linear1.2", "single_blocks.#.linear1", 2, 4},
+    NameRule{"single_blocks.#.linear1.3", "single_blocks.#.linear1", 3, 4},
     NameRule{"single_transformer_blocks.#.proj_out", "single_blocks.#.linear2"},
     NameRule{"single_transformer_blocks.#.norm.linear", "single_blocks.#.modulation.lin"},
     NameRule{"x_embedder", "img_in"},
@@ -91,6 +113,8 @@ inline constexpr std::array name_rules{
     NameRule{"condition_embedder.time_proj", "time_projection.1"},
     NameRule{"condition_embedder.text_embedder.linear_1", "text_embedding.0"},
     NameRule{"condition_embedder.text_embedder.linear_2", "text_embedding.2"},
+    NameRule{"condition_embedder.image_embedder.norm1", "img_emb.proj.0"},
+    NameRule{"condition_embedder.image_embedder.norm2", "img_emb.proj.4"},
     NameRule{"condition_embedder.image_embedder.ff.net.0.proj", "img_emb.proj.1"},
     NameRule{"condition_embedder.image_embedder.ff.net.2", "img_emb.proj.3"},
     NameRule{"proj_out", "head.head"},
@@ -112,9 +136,13 @@ inline constexpr std::array name_rules{
     NameRule{"up_blocks.#.resnets.#.norm2", "output_blocks.#.0.out_layers.0", 0, 1, 3, 0},
     NameRule{"mid_block.resnets.0.conv1", "middle_block.0.in_layers.2"},
     NameRule{"mid_block.resnets.0.conv2", "middle_block.0.out_layers.3"},
+    NameRule{"mid_block.resnets.0.norm1", "middle_block.0.in_layers.0"},
+    NameRule{"mid_block.resnets.0.norm2", "middle_block.0.out_layers.0"},
     NameRule{"mid_block.resnets.0.time_emb_proj", "middle_block.0.emb_layers.1"},
     NameRule{"mid_block.resnets.1.conv1", "middle_block.2.in_layers.2"},
     NameRule{"mid_block.resnets.1.conv2", "middle_block.2.out_layers.3"},
+    NameRule{"mid_block.resnets.1.norm1", "middle_block.2.in_layers.0"},
+    NameRule{"mid_block.resnets.1.norm2", "middle_block.2.out_layers.0"},
     NameRule{"mid_block.resnets.1.time_emb_proj", "middle_block.2.emb_layers.1"},
     NameRule{"down_blocks.#.downsamplers.#.conv", "input_blocks.#.0.op", 0, 1, 3, 3},
     NameRule{"up_blocks.#.upsamplers.#.conv", "output_blocks.#.1.conv", 0, 1, 3, 2},
@@ -184,11 +212,13 @@ struct OtherName {
 template <class Visit>
 void visit_other_names(std::string_view name, Visit visit) {
   for (const NameRule& rule : name_rules) {
-    const NameShare share =
-        rule.is_swapped ? NameShare::swapped : rule.parts > 1 ? NameShare::part : NameShare::whole;
+    const NameShare share = rule.is_swapped  ? NameShare::swapped
+                            : rule.parts > 1 ? NameShare::part
+                                             : NameShare::whole;
     if (NameMatch match = match_name(rule.ours, name, rule.is_prefix); match.fits) {
       const std::string_view rest = name.substr(match.end);
-      if (rule.factor != 0) match.numbers[0] = rule.factor * match.numbers[0] + match.numbers[1] + rule.offset;
+      if (rule.factor != 0)
+        match.numbers[0] = rule.factor * match.numbers[0] + match.numbers[1] + rule.offset;
       std::string other = fill_name(rule.theirs, match);
       other += rest;
       visit(OtherName{std::move(other), share, true, rule.part, rule.parts});

@@ -32,8 +32,7 @@ class NameTable {
   /// `names`: the model's modules, by their paths; kept as they are given.
   explicit NameTable(std::vector<std::string> names) : names_(std::move(names)) {
     const auto count = static_cast<std::int32_t>(names_.size());
-    for (std::int32_t i = 0; i < count; ++i)
-      dotted_[name_of(i)] = {{.module = i, .is_own_name = true}};
+    for (std::int32_t i = 0; i < count; ++i) dotted_[name_of(i)] = {{.module = i, .is_own_name = true}};
     for (std::int32_t i = 0; i < count; ++i)
       visit_other_names(name_of(i), [&](const OtherName& other) {
         enter(other.name, {i, other.share, other.is_fused, other.part, other.parts});

@@ -35,13 +35,14 @@ struct ModulePattern {
 
 struct PeftConfig {
   PeftType type = PeftType::lora;
-  bool is_dora = false;        ///< each module has a magnitude vector
-  bool fan_in_fan_out = false; ///< weights are stored [in, out], as GPT-2's
+  bool is_dora = false;                   ///< each module has a magnitude vector
+  bool fan_in_fan_out = false;            ///< weights are stored [in, out], as GPT-2's
   std::vector<std::string> feedforward{}; ///< IA3: modules whose input is multiplied, not their output
-  bool block_share = false;    ///< OFT: one block for all
-  bool constrained = false;    ///< OFT: coft
-  double constraint = 0;       ///< OFT: eps
-  std::int64_t neumann_terms = 0; ///< OFT: of the series that stands for the Cayley transform; 0: the transform
+  bool block_share = false;               ///< OFT: one block for all
+  bool constrained = false;               ///< OFT: coft
+  double constraint = 0;                  ///< OFT: eps
+  std::int64_t neumann_terms =
+      0; ///< OFT: of the series that stands for the Cayley transform; 0: the transform
   std::int64_t rank = 0;
   double alpha = 0;
   bool rank_stabilised = false;
@@ -113,14 +114,16 @@ class PeftConfigReader {
     config.constrained = is_on("coft");
     if (const JsonValue* value = given("eps")) config.constraint = value->number(what("eps"));
     if (is_on("use_cayley_neumann"))
-      config.neumann_terms = root_.at("num_cayley_neumann_terms", path_).integer(what("num_cayley_neumann_terms"));
+      config.neumann_terms =
+          root_.at("num_cayley_neumann_terms", path_).integer(what("num_cayley_neumann_terms"));
     if (const JsonValue* patterns = given("rank_pattern"); patterns != nullptr && has_rank)
       for (const auto& [key, value] : patterns->object(what("rank_pattern")))
         config.ranks.push_back({Pattern(key), rank(key, value)});
     if (const JsonValue* patterns = given("alpha_pattern"))
       for (const auto& [key, value] : patterns->object(what("alpha_pattern")))
         config.alphas.push_back({Pattern(key), value.number(what(key))});
-    if (const JsonValue* names = given("feedforward_modules"); names != nullptr && config.type == PeftType::ia3)
+    if (const JsonValue* names = given("feedforward_modules");
+        names != nullptr && config.type == PeftType::ia3)
       for (const JsonValue& name : names->array(what("feedforward_modules")))
         config.feedforward.push_back(name.string(what("feedforward_modules")));
     find_unsupported(root_, config.unsupported);

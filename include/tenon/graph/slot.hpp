@@ -12,7 +12,7 @@ namespace tenon {
 /// Kinds as bits, so that a slot's list is one number in a Program.
 enum class AdapterKind : std::uint32_t {
   lora = 1u << 0,
-  dora = 1u << 1,  ///< any kind with a magnitude vector
+  dora = 1u << 1, ///< any kind with a magnitude vector
   loha = 1u << 2,
   lokr = 1u << 3,
   ia3 = 1u << 4,
@@ -27,7 +27,7 @@ enum class AdapterKind : std::uint32_t {
 inline constexpr int adapter_kind_count = 11;
 
 [[nodiscard]] constexpr std::string_view adapter_kind_name(AdapterKind kind) noexcept {
-  constexpr std::string_view names[] = {"LoRA", "DoRA", "LoHa", "LoKr", "IA3", "OFT",
+  constexpr std::string_view names[] = {"LoRA", "DoRA",  "LoHa", "LoKr", "IA3", "OFT",
                                         "BOFT", "GLoRA", "VeRA", "diff", "bias"};
   for (int i = 0; i < adapter_kind_count; ++i)
     if (static_cast<std::uint32_t>(kind) == 1u << i) return names[i];

@@ -93,7 +93,7 @@ using SideBias = Attached<kernels::BiasTerm>;
 /// What a slot computes with now: a weight (the base's bytes or an overlay's) and what is beside it.
 struct ActiveSlot {
   TensorView weight{};
-  TensorView base{}; ///< the pristine weight, from which other kinds than LoRA take their change
+  TensorView base{};       ///< the pristine weight, from which other kinds than LoRA take their change
   bool is_pristine = true; ///< `weight` has the values of `base`
   AttachedList<kernels::LowRankTerm> terms{};
   AttachedList<kernels::DeltaTerm> deltas{};

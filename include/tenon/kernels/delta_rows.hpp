@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Some rows of Delta(W) (delta_term.hpp) added to floats: what a merge, DoRA's norms and the side paths without a
-// factored form read instead of a dense delta. A row depends on the term and the weight alone, to the bit: not on
-// which rows are asked for together. Cost of a row, in operations: rank * in for each product of two factors, in
-// for the rest; a rotation of rows takes group * in and reads the weight's rows of its group, one of columns
-// stages * b * in. Scratch as `delta_rows_scratch_bytes`. One thread.
+// Some rows of Delta(W) (delta_term.hpp) added to floats: what a merge, DoRA's norms and the side paths
+// without a factored form read instead of a dense delta. A row depends on the term and the weight alone, to
+// the bit: not on which rows are asked for together. Cost of a row, in operations: rank * in for each product
+// of two factors, in for the rest; a rotation of rows takes group * in and reads the weight's rows of its
+// group, one of columns stages * b * in. Scratch as `delta_rows_scratch_bytes`. One thread.
 #pragma once
 
 #include <tenon/kernels/delta_term.hpp>
+#include <tenon/kernels/factored.hpp>
 #include <tenon/kernels/gemm.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/rotation.hpp>
@@ -20,16 +21,7 @@
 
 namespace tenon::kernels {
 
-inline constexpr std::int64_t delta_strip_rows = 16; ///< of Delta, at most, made together
-inline constexpr std::int64_t delta_depth = 256;     ///< rank taken together; a longer one in parts
 inline constexpr std::int64_t delta_cols = 512; ///< columns of P taken together, for a product by elements
-
-/// Scratch of a strip's products, for any factors of a weight [out, in].
-[[nodiscard]] constexpr std::int64_t strip_product_scratch_bytes(std::int64_t out, std::int64_t in) noexcept {
-  const std::int64_t most = std::max({out, in, delta_depth});
-  return scratch_sum({scratch_bytes<float>(delta_strip_rows * delta_depth),
-                      multiply_scratch_bytes(delta_strip_rows, most, most)});
-}
 
 /// Scratch of `add_delta_rows` for a weight [out, in] and any term.
 [[nodiscard]] constexpr std::int64_t delta_rows_scratch_bytes(std::int64_t out, std::int64_t in) noexcept {
@@ -42,46 +34,6 @@ inline constexpr std::int64_t delta_cols = 512; ///< columns of P taken together
       {scratch_bytes<float>(delta_strip_rows * out), rotate_scratch_bytes(delta_strip_rows, out), product});
   const std::int64_t of_cols = scratch_sum({strip, rotate_scratch_bytes(delta_strip_rows, in)});
   return scratch_max({strip + change, of_rows, of_cols});
-}
-
-/// `f(col, count, values)` for a row's stored values, some hundred at a time, as floats.
-template <class F>
-void visit_row(const VectorKernels& kernels, WeightMatrix matrix, std::int64_t row, F f) {
-  constexpr std::int64_t block = 256;
-  float values[block];
-  for (std::int64_t j = 0; j < matrix.cols; j += block) {
-    const std::int64_t count = std::min(block, matrix.cols - j);
-    kernels.decode(matrix.dtype, matrix.at(row, j), count, values);
-    f(j, count, static_cast<const float*>(values));
-  }
-}
-
-/// The matrix's rows from `first` on, as floats.
-inline void decode_rows(const VectorKernels& kernels, WeightMatrix matrix, std::int64_t first,
-                        Matrix to) noexcept {
-  for (std::int64_t r = 0; r < to.rows; ++r)
-    kernels.decode(matrix.dtype, matrix.at(first + r, 0), to.cols, to.row(r));
-}
-
-/// to += alpha times the block of what `f` forms whose first element is (row, col).
-inline void add_factored(const VectorKernels& kernels, const Factored& f, std::int64_t row, std::int64_t col,
-                         float alpha, Matrix to, Scratch scratch) {
-  if (!f.is_product()) {
-    for (std::int64_t r = 0; r < to.rows; ++r)
-      visit_row(kernels, f.left.block(row + r, col, 1, to.cols), 0,
-                [&](std::int64_t j, std::int64_t count, const float* values) {
-                  for (std::int64_t k = 0; k < count; ++k) to.row(r)[j + k] += alpha * values[k];
-                });
-    return;
-  }
-  assert(f.left.cols == f.right.rows && "Factored: shapes [rows,rank] [rank,cols]");
-  const auto room = scratch.take<float>(delta_strip_rows * delta_depth);
-  for (std::int64_t k = 0; k < f.left.cols; k += delta_depth) {
-    const std::int64_t depth = std::min(delta_depth, f.left.cols - k);
-    const Matrix left{room.data(), to.rows, depth, depth};
-    decode_rows(kernels, f.left.block(row, k, to.rows, depth), 0, left);
-    multiply_nn(left, f.right.block(k, col, depth, to.cols), alpha, to, scratch, kernels);
-  }
 }
 
 /// d += scale (first (*) second), rows from `first_row` on.
@@ -102,7 +54,8 @@ inline void add_hadamard_rows(const VectorKernels& kernels, const DeltaTerm& ter
   }
 }
 
-/// d += scale (first (x) second), rows from `first_row` on: row i c + k has first[i][j] second[k][l] at j d + l.
+/// d += scale (first (x) second), rows from `first_row` on: row i c + k has first[i][j] second[k][l] at j d +
+/// l.
 inline void add_kronecker_rows(const VectorKernels& kernels, const DeltaTerm& term, std::int64_t first_row,
                                Matrix d, Scratch scratch) {
   const std::int64_t inner_rows = term.second.rows();
@@ -125,8 +78,8 @@ inline void add_kronecker_rows(const VectorKernels& kernels, const DeltaTerm& te
   }
 }
 
-/// d += scale W M, rows of W from `first_row` on. The columns of one place of a convolution's kernel are mixed
-/// among themselves.
+/// d += scale W M, rows of W from `first_row` on. The columns of one place of a convolution's kernel are
+/// mixed among themselves.
 inline void add_of_weight_rows(const VectorKernels& kernels, const DeltaTerm& term, WeightMatrix base,
                                std::int64_t first_row, Matrix d, Scratch scratch) {
   const std::int64_t places = term.cols_per_input;
@@ -177,7 +130,7 @@ inline void add_gained_rows(const VectorKernels& kernels, const DeltaTerm& term,
   }
   for (std::int64_t r = 0; r < strip.rows; ++r) {
     float* const to = strip.row(r);
-    const float* const change = d.row(r);
+    const float* const change = has_change ? d.row(r) : nullptr;
     visit_row(kernels, base, first_row + r, [&](std::int64_t j, std::int64_t count, const float* w) {
       for (std::int64_t k = 0; k < count; ++k) {
         const float u = term.gains[term.gain_axis == GainAxis::rows ? first_row + r : j + k];
@@ -187,8 +140,8 @@ inline void add_gained_rows(const VectorKernels& kernels, const DeltaTerm& term,
   }
 }
 
-/// strip += strength (R W - W), or of R at each stage. Row i is a sum of the rows of its group: c W with c = e_i^T R,
-/// from which e_i is taken before W is read, so that what stays of W is rounded once.
+/// strip += strength (R W - W), or of R at each stage. Row i is a sum of the rows of its group: c W with c =
+/// e_i^T R, from which e_i is taken before W is read, so that what stays of W is rounded once.
 inline void add_rotated_rows(const VectorKernels& kernels, const DeltaTerm& term, WeightMatrix base,
                              std::int64_t first_row, Matrix strip, Scratch scratch) {
   const Rotation& rotation = *term.rotation;

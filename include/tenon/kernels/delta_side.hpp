@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// The side path of an adapter of any kind: y += x Delta(W)^T, without a dense delta (delta_term.hpp). What is done:
-// | term                 | way                                                                                |
-// |----------------------|------------------------------------------------------------------------------------|
-// | plain, B A           | two thin products, as LoRA                                                         |
-// | plain, stored        | one product                                                                        |
-// | hadamard (LoHa)      | strips of Delta, each multiplied at once: rank * in operations a row of Delta more |
-// | kronecker (LoKr)     | x as [q, d]: times second^T, then first times that (arXiv 2309.14859, section 3)     |
-// | W M (GLoRA)          | x M^T, then the base's product                                                     |
-// | gains of rows        | those of x D^T, and of the base's product                                          |
-// | gains of columns     | x with the gains, through D and through the base                                   |
-// | rotation             | x rotated, through the base; or the base's product rotated                         |
-// Kinds that need the base's product x W^T take a computed one, and otherwise make it again. Rows of x go through
-// some at a time, where something is held for them; scratch as `delta_side_scratch_bytes`, for any term. Threads
-// share outputs, rows of x or blocks; the bits are those of one. Nothing here allocates.
+// The side path of an adapter of any kind: y += x Delta(W)^T, without a dense delta (delta_term.hpp). What is
+// done:
+// | term              | way                                                                              |
+// |-------------------|----------------------------------------------------------------------------------|
+// | plain, B A        | two thin products, as LoRA                                                       |
+// | plain, stored     | one product                                                                      |
+// | hadamard (LoHa)   | as of rank r1 r2; where that is more than forming it, strips of Delta, used once |
+// | kronecker (LoKr)  | x as [q, d]: times second^T, then first times that                               |
+// | W M (GLoRA)       | x M^T, then the base's product                                                   |
+// | gains of rows     | those of x D^T, and of the base's product                                        |
+// | gains of columns  | x with the gains, through D and through the base                                 |
+// | rotation          | x rotated, through the base; or the base's product rotated                       |
+// Kinds that need the base's product x W^T take a computed one, and otherwise make it again. Rows of x go
+// through some at a time, where something is held for them; scratch as `delta_side_scratch_bytes`, for any
+// term. Threads share outputs, rows of x or blocks; the bits are those of one. Nothing here allocates.
 #pragma once
 
+#include <tenon/kernels/delta_room.hpp>
 #include <tenon/kernels/delta_rows.hpp>
 #include <tenon/kernels/delta_term.hpp>
+#include <tenon/kernels/factored.hpp>
 #include <tenon/kernels/gemm.hpp>
+#include <tenon/kernels/hadamard.hpp>
 #include <tenon/kernels/kronecker.hpp>
 #include <tenon/kernels/low_rank.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
@@ -25,7 +29,6 @@
 #include <tenon/kernels/rotation.hpp>
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
-#include <tenon/kernels/weight_tile.hpp>
 #include <tenon/kernels/workers.hpp>
 
 #include <algorithm>
@@ -35,23 +38,19 @@
 
 namespace tenon::kernels {
 
-inline constexpr std::int64_t delta_side_rows = 32; ///< of x, taken together where something is held for them
-
 /// Scratch of `delta_add` for x [rows, in], y [rows, out] and any term, a thread. Grows with each of them.
 [[nodiscard]] constexpr std::int64_t delta_side_scratch_bytes(std::int64_t rows, std::int64_t out,
                                                               std::int64_t in) noexcept {
   const std::int64_t tile = std::min(rows, delta_side_rows);
   const std::int64_t most = std::max({out, in, gemm_depth});
-  const std::int64_t held =
-      scratch_sum({4 * scratch_bytes<float>(tile * in), 2 * scratch_bytes<float>(tile * out),
-                   scratch_bytes<float>(tile * delta_depth)});
+  const std::int64_t held = delta_room_bytes(tile, out, in);
   const std::int64_t strips =
       scratch_sum({scratch_bytes<float>(delta_strip_rows * in),
                    scratch_max({delta_rows_scratch_bytes(out, in), multiply_scratch_bytes(rows, out, in)})});
-  return scratch_sum(
-      {held, scratch_max({strips, kronecker_scratch_bytes(out, in), low_rank_scratch_bytes(rows, out, in),
-                          rotate_scratch_bytes(tile, std::max(out, in)),
-                          multiply_scratch_bytes(rows, most, most)})});
+  return scratch_sum({held, scratch_max({strips, kronecker_scratch_bytes(out, in), hadamard_scratch_bytes,
+                                         low_rank_scratch_bytes(rows, out, in),
+                                         rotate_scratch_bytes(tile, std::max(out, in)),
+                                         multiply_scratch_bytes(rows, most, most)})});
 }
 
 /// y += x Delta^T by strips of Delta: what has no factored form. Each strip serves all rows of x.
@@ -70,10 +69,9 @@ inline void add_by_strips(const VectorKernels& kernels, ConstMatrix x, WeightMat
                 });
 }
 
-/// y += alpha x P^T, P being what the factors of the term form; not for a product by elements.
+/// y += alpha x P^T, P being what the factors of the term form.
 inline void add_formed(const VectorKernels& kernels, ConstMatrix x, const DeltaTerm& term, float alpha,
                        Matrix y, const Workers& workers) {
-  assert(term.form != DeltaForm::hadamard && "a product by elements has no factored side path");
   if (term.form == DeltaForm::plain && term.first.is_product()) {
     const LowRankTerm low_rank{.a = term.first.right, .b = term.first.left, .scale = alpha};
     low_rank_add(x, {&low_rank, 1}, y, workers, kernels);
@@ -81,72 +79,9 @@ inline void add_formed(const VectorKernels& kernels, ConstMatrix x, const DeltaT
     multiply_nt(x, term.first.left, alpha, y, workers, kernels);
   } else if (term.form == DeltaForm::kronecker) {
     add_kronecker(kernels, x, term.first, term.second, alpha, y, workers);
+  } else if (term.form == DeltaForm::hadamard) {
+    add_hadamard(kernels, x, term.first, term.second, alpha, y, workers);
   }
-}
-
-/// What is held for a few rows of x.
-struct DeltaSideRoom {
-  Matrix mixed;        ///< [rows, in]
-  Matrix gained;       ///< [rows, in]
-  Matrix place;        ///< [rows, inputs] of one place of a convolution's kernel
-  Matrix place_mixed;  ///< [rows, inputs]
-  Matrix base_product; ///< [rows, out]
-  Matrix change;       ///< [rows, out]
-  float* thin;         ///< rows * delta_depth
-
-  DeltaSideRoom(std::int64_t rows, std::int64_t out, std::int64_t in, std::int64_t inputs, Workers& workers)
-      : mixed(take(rows, in, workers)), gained(take(rows, in, workers)), place(take(rows, inputs, workers)),
-        place_mixed(take(rows, inputs, workers)), base_product(take(rows, out, workers)),
-        change(take(rows, out, workers)), thin(workers.take<float>(rows * delta_depth).data()) {}
-  static Matrix take(std::int64_t rows, std::int64_t cols, Workers& workers) {
-    return {workers.take<float>(rows * cols).data(), rows, cols, cols};
-  }
-  [[nodiscard]] DeltaSideRoom rows_from_start(std::int64_t count) const noexcept {
-    DeltaSideRoom part = *this;
-    for (Matrix* each :
-         {&part.mixed, &part.gained, &part.place, &part.place_mixed, &part.base_product, &part.change})
-      each->rows = count;
-    return part;
-  }
-};
-
-inline void clear(Matrix m) noexcept {
-  for (std::int64_t i = 0; i < m.rows; ++i) std::fill_n(m.row(i), m.cols, 0.0f);
-}
-
-/// room.mixed = x M^T of GLoRA; M works on the inputs of each place of a convolution's kernel by themselves.
-inline void mix_inputs(const VectorKernels& kernels, ConstMatrix x, const DeltaTerm& term,
-                       const DeltaSideRoom& room, const Workers& workers) {
-  const Factored& m = term.of_weight;
-  const std::int64_t places = term.cols_per_input;
-  const std::int64_t inputs = room.place.cols;
-  for (std::int64_t s = 0; s < places; ++s) {
-    for (std::int64_t i = 0; i < x.rows; ++i)
-      for (std::int64_t k = 0; k < inputs; ++k) room.place.row(i)[k] = x.row(i)[k * places + s];
-    clear(room.place_mixed);
-    if (!m.is_product()) multiply_nt(room.place, m.left, 1.0f, room.place_mixed, workers, kernels);
-    for (std::int64_t r = 0; m.is_product() && r < m.left.cols; r += delta_depth) {
-      const std::int64_t rank = std::min(delta_depth, m.left.cols - r);
-      const Matrix thin{room.thin, x.rows, rank, rank};
-      clear(thin);
-      multiply_nt(room.place, m.right.block(r, 0, rank, inputs), 1.0f, thin, workers, kernels);
-      multiply_nt(thin, m.left.block(0, r, inputs, rank), 1.0f, room.place_mixed, workers, kernels);
-    }
-    for (std::int64_t i = 0; i < x.rows; ++i)
-      for (std::int64_t k = 0; k < inputs; ++k)
-        room.mixed.row(i)[k * places + s] = room.place_mixed.row(i)[k];
-  }
-}
-
-/// The base's product for these rows: the one that was given, or made again.
-[[nodiscard]] inline ConstMatrix base_product_of(const VectorKernels& kernels, ConstMatrix x,
-                                                 WeightMatrix base, const ConstMatrix* given,
-                                                 std::int64_t first, const DeltaSideRoom& room,
-                                                 const Workers& workers) {
-  if (given != nullptr) return given->rows_from(first, x.rows);
-  clear(room.base_product);
-  multiply_nt(x, base, 1.0f, room.base_product, workers, kernels);
-  return room.base_product;
 }
 
 /// y += x D^T + u (x (W + D)^T) by outputs, of which the first is `plain` times.
@@ -172,7 +107,8 @@ inline void add_with_row_gains(const VectorKernels& kernels, ConstMatrix x, Weig
   }
 }
 
-/// y += ((u x) W^T + ((u + plain) x) D^T, or without gains x (W M)^T and what else D has: the base is read once.
+/// y += ((u x) W^T + ((u + plain) x) D^T, or without gains x (W M)^T and what else D has: the base is read
+/// once.
 inline void add_with_col_gains(const VectorKernels& kernels, ConstMatrix x, WeightMatrix base,
                                const DeltaTerm& term, Matrix y, const DeltaSideRoom& room,
                                const Workers& workers) {
@@ -224,8 +160,8 @@ inline void add_rotated(const VectorKernels& kernels, ConstMatrix x, WeightMatri
     }
 }
 
-/// y [rows, out] += x [rows, in] Delta(W)^T for W = `whole_base`. `base_product` is x W^T, without a bias, if that
-/// is at hand; it may be y itself. Precondition: y overlaps nothing else.
+/// y [rows, out] += x [rows, in] Delta(W)^T for W = `whole_base`. `base_product` is x W^T, without a bias, if
+/// that is at hand; it may be y itself. Precondition: y overlaps nothing else.
 inline void delta_add(ConstMatrix x, WeightMatrix whole_base, const DeltaTerm& term, Matrix y,
                       Workers workers, const ConstMatrix* base_product = nullptr,
                       const VectorKernels& kernels = vector_kernels()) {
@@ -243,7 +179,7 @@ inline void delta_add(ConstMatrix x, WeightMatrix whole_base, const DeltaTerm& t
   }
   const bool is_formed =
       term.rotation == nullptr && term.gain_axis == GainAxis::none && term.of_weight.empty();
-  if (term.form == DeltaForm::hadamard) {
+  if (term.form == DeltaForm::hadamard && !is_hadamard_cheaper(term.first, term.second, x.rows)) {
     DeltaTerm whole = term;
     whole.first_row = whole.rows = 0;
     return add_by_strips(kernels, x, base, whole, y, workers);

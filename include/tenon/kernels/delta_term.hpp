@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an adapter of any kind is to a kernel: how its change of one weight follows from a few stored factors and, for
-// some kinds, from the weight itself. Plain LoRA stays a LowRankTerm, which has faster ways; everything else
-// is one of these. Views and vectors are somebody else's.
+// What an adapter of any kind is to a kernel: how its change of one weight follows from a few stored factors
+// and, for some kinds, from the weight itself. Plain LoRA stays a LowRankTerm, which has faster ways;
+// everything else is one of these. Views and vectors are somebody else's.
 //
 // The weight W is [out, in]; a convolution's [out, in / groups, kh, kw] is taken as [out, in / groups * kh *
 // kw]. With P what the factors form,
@@ -60,8 +60,8 @@ struct DeltaTerm {
   const Rotation* rotation = nullptr;
   float strength = 1.0f; ///< of the rotation
 
-  /// The weight's rows [first_row, first_row + rows) are what this changes and what `out` above means; 0 rows are
-  /// all. So an adapter of one of several projections fits the weight that holds them all.
+  /// The weight's rows [first_row, first_row + rows) are what this changes and what `out` above means; 0 rows
+  /// are all. So an adapter of one of several projections fits the weight that holds them all.
   std::int64_t first_row = 0;
   std::int64_t rows = 0;
 };

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// y += alpha x (F (x) S)^T, LoKr's side path (arXiv 2309.14859, section 3): a row x of q d numbers is X [q, d], its
-// result Y [p, c] = F (X S^T), for F [p, q] and S [c, d], each stored or a product of two. The Kronecker product,
-// which is p c by q d, is never formed; a convolution's kernel lies in the columns of S. Cost: 2 q (c d + p c)
-// flops a row where S is stored; scratch as `kronecker_scratch_bytes`. Threads share the rows of x.
+// y += alpha x (F (x) S)^T, LoKr's side path (arXiv 2309.14859, section 3): a row x of q d numbers is X [q,
+// d], its result Y [p, c] = F (X S^T), for F [p, q] and S [c, d], each stored or a product of two. The
+// Kronecker product, which is p c by q d, is never formed; a convolution's kernel lies in the columns of S.
+// Cost: 2 q (c d + p c) flops a row where S is stored; scratch as `kronecker_scratch_bytes`. Threads share
+// the rows of x.
 #pragma once
 
-#include <tenon/kernels/delta_rows.hpp>
 #include <tenon/kernels/delta_term.hpp>
+#include <tenon/kernels/factored.hpp>
 #include <tenon/kernels/gemm.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/scratch.hpp>
@@ -36,7 +37,8 @@ inline constexpr std::int64_t kronecker_floats = 128 * 1024; ///< of X S^T, made
   return std::clamp<std::int64_t>(kronecker_floats / first.cols(), 1, kronecker_rows);
 }
 
-/// inner [x.rows, some of c] = x S^T, for the rows of S from `k` on; a product S through its rank, a part at a time.
+/// inner [x.rows, some of c] = x S^T, for the rows of S from `k` on; a product S through its rank, a part at
+/// a time.
 inline void multiply_by_second(const VectorKernels& kernels, ConstMatrix x, const Factored& second,
                                std::int64_t k, Matrix inner, float* thin_room, Scratch scratch) {
   std::fill_n(inner.data, inner.rows * inner.cols, 0.0f);

@@ -50,8 +50,8 @@ inline void gather_row_of_b(const VectorKernels& kernels, const LowRankTerm& ter
   for (std::int64_t k = 0; k < count; ++k) values[k] *= term.rank_gain[first + k];
 }
 
-/// to [rows, rank] = what the terms have of B for the weight's rows from `row` on, each term's times its scale
-/// and its gains, for a range of all ranks; zeros where a term has no such row.
+/// to [rows, rank] = what the terms have of B for the weight's rows from `row` on, each term's times its
+/// scale and its gains, for a range of all ranks; zeros where a term has no such row.
 inline void gather_b(const VectorKernels& kernels, std::span<const LowRankTerm> terms, std::int64_t begin,
                      std::int64_t row, Matrix to) noexcept {
   visit_ranks(terms, begin, to.cols,

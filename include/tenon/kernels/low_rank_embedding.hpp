@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The side path of a table of embeddings: a term whose B is [size, rank], a row for each id, and whose A is [rank,
-// width] (PEFT's lora_embedding_A and _B, transposed). y += scale * B[id] A for the rows of some ids. Cost: 2
-// rank width flops an id; scratch as `low_rank_embedding_scratch_bytes`, whatever the number of ids. Threads
-// share the ids.
+// The side path of a table of embeddings: a term whose B is [size, rank], a row for each id, and whose A is
+// [rank, width] (PEFT's lora_embedding_A and _B, transposed). y += scale * B[id] A for the rows of some ids.
+// Cost: 2 rank width flops an id; scratch as `low_rank_embedding_scratch_bytes`, whatever the number of ids.
+// Threads share the ids.
 #pragma once
 
 #include <tenon/kernels/gemm.hpp>
@@ -29,8 +29,8 @@ inline constexpr std::int64_t embedding_tile = 32; ///< ids taken together
                       multiply_scratch_bytes(embedding_tile, width, low_rank_depth)});
 }
 
-/// y [ids, width] += sum_i s_i B_i[id] A_i, with the terms' gains; an id that a term has no row for gets nothing.
-/// Precondition: the ids are not negative.
+/// y [ids, width] += sum_i s_i B_i[id] A_i, with the terms' gains; an id that a term has no row for gets
+/// nothing. Precondition: the ids are not negative.
 inline void low_rank_embedding_add(std::span<const std::int32_t> ids, std::span<const LowRankTerm> terms,
                                    Matrix y, Workers workers,
                                    const VectorKernels& kernels = vector_kernels()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an adapter is to a kernel: two factors and a scale; and several adapters as one, their ranks laid end to
-// end, so that any number of them is a single pair of products or a single pass over a weight.
+// What an adapter is to a kernel: two factors and a scale; and several adapters as one, their ranks laid end
+// to end, so that any number of them is a single pair of products or a single pass over a weight.
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>
@@ -11,8 +11,8 @@
 
 namespace tenon::kernels {
 
-/// One adapter at one weight [out, in]: its delta is scale * B A (Hu et al., arXiv:2106.09685, section 4.1), or
-/// scale * diag(row_gain) B diag(rank_gain) A (VeRA's two vectors, arXiv 2310.11454, equation 2).
+/// One adapter at one weight [out, in]: its delta is scale * B A (Hu et al., arXiv:2106.09685, section 4.1),
+/// or scale * diag(row_gain) B diag(rank_gain) A (VeRA's two vectors, arXiv 2310.11454, equation 2).
 struct LowRankTerm {
   WeightMatrix a{};   ///< [rank, in]; kohya's lora_down
   WeightMatrix b{};   ///< [out, rank]; kohya's lora_up
@@ -56,8 +56,8 @@ struct RowWindow {
   return rank;
 }
 
-/// The part of one term that lies in a range of the ranks of all: `f(term, first, count, at)` means the term's
-/// ranks [first, first + count), which are the range's [at, at + count).
+/// The part of one term that lies in a range of the ranks of all: `f(term, first, count, at)` means the
+/// term's ranks [first, first + count), which are the range's [at, at + count).
 template <class F>
 void visit_ranks(std::span<const LowRankTerm> terms, std::int64_t begin, std::int64_t size, F f) {
   std::int64_t start = 0; // of the term, among all

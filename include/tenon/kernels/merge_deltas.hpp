@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// W' = W + sum_i s_i B_i A_i + sum_j Delta_j(W), out of place, for adapters of any kinds together (delta_term.hpp).
-// The changes of a few rows are added up in float, in a strip, from the pristine weight; then the weight is added
-// and the sum rounded to the weight's type, once. Where all terms are low-rank, this is merge_low_rank, which
-// holds no strip. Each element depends on the base and the terms alone: not on which rows are merged together.
-// Cost: as the terms' (delta_rows.hpp), one read of W and one write more; scratch as
-// `merge_deltas_scratch_bytes`. One thread.
+// W' = W + sum_i s_i B_i A_i + sum_j Delta_j(W), out of place, for adapters of any kinds together
+// (delta_term.hpp). The changes of a few rows are added up in float, in a strip, from the pristine weight;
+// then the weight is added and the sum rounded to the weight's type, once. Where all terms are low-rank, this
+// is merge_low_rank, which holds no strip. Each element depends on the base and the terms alone: not on which
+// rows are merged together. Cost: as the terms' (delta_rows.hpp), one read of W and one write more; scratch
+// as `merge_deltas_scratch_bytes`. One thread.
 #pragma once
 
 #include <tenon/kernels/delta_rows.hpp>
 #include <tenon/kernels/delta_term.hpp>
+#include <tenon/kernels/factored.hpp>
+#include <tenon/kernels/gemm.hpp>
 #include <tenon/kernels/low_rank.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/merge.hpp>
 #include <tenon/kernels/merge_kernels.hpp>
 #include <tenon/kernels/merge_part.hpp>
+#include <tenon/kernels/panels.hpp>
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
 
@@ -50,8 +53,8 @@ inline void add_low_rank_rows(const VectorKernels& kernels, std::span<const LowR
     }
 }
 
-/// out [row_count, in], contiguous and of the base's dtype, = the rows of W' from part.first_row on; what rounding
-/// lost of the changes is added to part.loss. Precondition: `out` overlaps nothing else.
+/// out [row_count, in], contiguous and of the base's dtype, = the rows of W' from part.first_row on; what
+/// rounding lost of the changes is added to part.loss. Precondition: `out` overlaps nothing else.
 inline void merge_deltas(WeightMatrix whole_base, std::span<const LowRankTerm> terms,
                          std::span<const DeltaTerm> others, std::int64_t row_count, std::byte* out,
                          Scratch scratch, const VectorKernels& kernels = vector_kernels(),

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the tensors of an OFT or BOFT file to a Rotation. Q is the skew part that a tensor stands for; the
-// Cayley transform C(Q) = (I + Q) (I - Q)^-1 makes it orthogonal, and C(-Q) = C(Q)^T. Which of them a tool uses,
-// on which side, and how it bounds Q, is in the table of RotationSource (kohya sd-scripts networks/oft.py; LyCORIS
-// 4.1.3 functional/diag_oft.py, functional/boft.py; PEFT 0.21.2 tuners/oft/layer.py, tuners/boft/layer.py). All in
-// float64, rounded once. Cost: about 2 b^3 operations a block; memory of a few blocks while it runs.
+// Cayley transform C(Q) = (I + Q) (I - Q)^-1 makes it orthogonal, and C(-Q) = C(Q)^T. Which of them a tool
+// uses, on which side, and how it bounds Q, is in the table of RotationSource (kohya sd-scripts
+// networks/oft.py; LyCORIS 4.1.3 functional/diag_oft.py, functional/boft.py; PEFT 0.21.2 tuners/oft/layer.py,
+// tuners/boft/layer.py). All in float64, rounded once. Cost: 2 b^3 operations a block; memory of a few
+// blocks while it runs.
 #pragma once
 
 #include <tenon/core/error.hpp>
 #include <tenon/core/text.hpp>
+#include <tenon/kernels/cayley.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/rotation.hpp>
 #include <tenon/weights/convert.hpp>
 
-#include <Eigen/LU>
-
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace tenon::kernels {
@@ -33,8 +34,8 @@ enum class RotationForm : std::uint8_t { kohya_oft, lycoris_oft, lycoris_boft, p
 
 struct RotationSource {
   RotationForm form = RotationForm::kohya_oft;
-  /// A row for each block of each stage: b * b elements, or b (b - 1) / 2 for peft_oft (above the diagonal, row by
-  /// row). One row a stage that all blocks share: PEFT's block_share.
+  /// A row for each block of each stage: b * b elements, or b (b - 1) / 2 for peft_oft (above the diagonal,
+  /// row by row). One row a stage that all blocks share: PEFT's block_share.
   WeightMatrix blocks{};
   std::int64_t stages = 1;
   std::int64_t block = 0; ///< b
@@ -49,8 +50,6 @@ struct RotationSource {
 [[nodiscard]] inline std::int64_t rotation_floats(const RotationSource& source) noexcept {
   return source.blocks.rows * source.block * source.block + source.rescale.size;
 }
-
-using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 /// Throws shape_error for blocks that do not tile the axis.
 inline void check_rotation(const RotationSource& source) {
@@ -68,6 +67,11 @@ inline void check_rotation(const RotationSource& source) {
                       concat("rotation: expected ", source.stages, " stages of ", source.size, " / ", b,
                              " blocks, or of one for all, got ", source.blocks.rows,
                              " blocks; the adapter is for a weight of another shape"));
+  const bool is_of_rows = source.form != RotationForm::peft_oft && source.form != RotationForm::peft_boft;
+  if (is_of_rows && !source.rescale.empty() && source.rescale.size != source.size)
+    throw shape_error(ErrorCode::wrong_shape,
+                      concat("rotation: expected a rescale of ", source.size, " rows, got ",
+                             source.rescale.size, "; the adapter is for a weight of another shape"));
   const bool is_butterfly =
       source.form == RotationForm::lycoris_boft || source.form == RotationForm::peft_boft;
   const bool needs_halves = is_butterfly && (source.stages > 1 || source.form == RotationForm::lycoris_boft);
@@ -81,25 +85,23 @@ inline void check_rotation(const RotationSource& source) {
 }
 
 /// Q of one block, unbounded.
-[[nodiscard]] inline RowMajor skew_of(const RotationSource& source, std::int64_t number) {
+[[nodiscard]] inline SquareMatrix skew_of(const RotationSource& source, std::int64_t number) {
   const std::int64_t b = source.block;
   std::vector<float> stored(static_cast<std::size_t>(source.blocks.cols));
   decode(source.blocks.dtype, source.blocks.at(number, 0), source.blocks.cols, stored.data());
-  if (source.form == RotationForm::peft_oft) {
-    RowMajor q = RowMajor::Zero(b, b);
-    auto next = stored.begin();
-    for (std::int64_t i = 0; i < b; ++i)
-      for (std::int64_t j = i + 1; j < b; ++j, ++next) {
-        q(i, j) = static_cast<double>(*next);
-        q(j, i) = -q(i, j);
-      }
-    return q;
-  }
-  const auto x = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(
-      stored.data(), b, b);
-  const RowMajor wide = x.cast<double>();
+  const bool is_packed = source.form == RotationForm::peft_oft;
   const double half = source.form == RotationForm::peft_boft ? 0.5 : 1.0;
-  return half * (wide - wide.transpose());
+  SquareMatrix q(b);
+  const float* next = stored.data();
+  for (std::int64_t i = 0; i < b; ++i)
+    for (std::int64_t j = i + 1; j < b; ++j) {
+      const double above =
+          static_cast<double>(is_packed ? *next++ : stored[static_cast<std::size_t>(i * b + j)]);
+      const double below = is_packed ? 0.0 : static_cast<double>(stored[static_cast<std::size_t>(j * b + i)]);
+      q.row(i)[j] = half * (above - below);
+      q.row(j)[i] = -q.row(i)[j];
+    }
+  return q;
 }
 
 /// What Q of every block is multiplied by, so that all of them together keep the bound of alpha.
@@ -109,7 +111,7 @@ inline void check_rotation(const RotationSource& source) {
       source.form == RotationForm::lycoris_oft || source.form == RotationForm::lycoris_boft;
   if (!is_kohya && !(is_lycoris && source.alpha > 0)) return 1.0;
   double squares = 0;
-  for (std::int64_t i = 0; i < source.blocks.rows; ++i) squares += skew_of(source, i).squaredNorm();
+  for (std::int64_t i = 0; i < source.blocks.rows; ++i) squares += skew_of(source, i).squares();
   constexpr double least = 1e-8; // both tools'
   const double norm = std::sqrt(squares);
   const double most = source.alpha * static_cast<double>(source.size);
@@ -118,36 +120,15 @@ inline void check_rotation(const RotationSource& source) {
 }
 
 /// The same for one block, of PEFT's coft.
-[[nodiscard]] inline double bound_of_block(const RotationSource& source, const RowMajor& q) {
+[[nodiscard]] inline double bound_of_block(const RotationSource& source, const SquareMatrix& q) {
   if (source.form != RotationForm::peft_oft || !(source.coft_eps > 0)) return 1.0;
   const double most = source.coft_eps / std::sqrt(static_cast<double>(source.blocks.rows));
-  const double norm = q.norm();
+  const double norm = std::sqrt(q.squares());
   return norm <= most ? 1.0 : most / norm;
 }
 
-/// C(Q) = (I + Q) (I - Q)^-1. I - Q is never singular: the eigenvalues of Q are imaginary.
-[[nodiscard]] inline RowMajor cayley(const RowMajor& q) {
-  const RowMajor one = RowMajor::Identity(q.rows(), q.cols());
-  return (one - q).partialPivLu().solve(one + q); // they commute
-}
-
-/// PEFT's truncated series: I + 2 Q + 2 Q^2 + ... + 2 Q^(n-2) + Q^(n-1). With 3 terms it has those of 4.
-[[nodiscard]] inline RowMajor cayley_neumann(const RowMajor& q, int terms) {
-  RowMajor sum = RowMajor::Identity(q.rows(), q.cols());
-  if (terms <= 1) return sum;
-  sum += 2.0 * q;
-  if (terms == 2) return sum;
-  RowMajor power = q * q;
-  sum += 2.0 * power;
-  for (int k = 3; k < terms - 1; ++k) {
-    power = power * q;
-    sum += 2.0 * power;
-  }
-  return sum + power * q;
-}
-
-/// The rotation of a file's tensors, which lives in `to`: at least `rotation_floats(source)`. Throws shape_error
-/// for blocks that do not tile the axis, before anything is written.
+/// The rotation of a file's tensors, which lives in `to`: at least `rotation_floats(source)`. Throws
+/// shape_error for blocks that do not tile the axis, before anything is written.
 [[nodiscard]] inline Rotation prepare_rotation(const RotationSource& source, std::span<float> to) {
   check_rotation(source);
   assert(std::ssize(to) >= rotation_floats(source) && "prepare_rotation: as many floats as rotation_floats");
@@ -156,13 +137,14 @@ inline void check_rotation(const RotationSource& source) {
   const bool is_turned = source.form != RotationForm::lycoris_boft; // C(-Q)
   const double bound = bound_of_all(source);
   for (std::int64_t i = 0; i < source.blocks.rows; ++i) {
-    RowMajor q = skew_of(source, i);
-    q *= bound * bound_of_block(source, q);
-    const RowMajor r = source.form == RotationForm::peft_oft && source.neumann_terms > 0
-                           ? cayley_neumann(q, source.neumann_terms)
-                           : cayley(is_turned ? RowMajor(-q) : q);
-    for (std::int64_t k = 0; k < b * b; ++k)
-      to[static_cast<std::size_t>(i * b * b + k)] = static_cast<float>(r.data()[k]);
+    SquareMatrix q = skew_of(source, i);
+    q.scale(bound * bound_of_block(source, q));
+    const bool is_series = source.form == RotationForm::peft_oft && source.neumann_terms > 0;
+    if (is_turned && !is_series) q.scale(-1.0);
+    const SquareMatrix r = is_series ? cayley_series(q, source.neumann_terms) : cayley(std::move(q));
+    for (std::int64_t k = 0; k < b; ++k)
+      for (std::int64_t l = 0; l < b; ++l)
+        to[static_cast<std::size_t>((i * b + k) * b + l)] = static_cast<float>(r.row(k)[l]);
   }
   Rotation rotation{.axis = is_of_columns ? RotatedAxis::cols : RotatedAxis::rows,
                     .strength = is_of_columns ? RotationStrength::whole : RotationStrength::stages,

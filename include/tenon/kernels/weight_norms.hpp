@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gains u of DeltaTerm for the kinds that have them. DoRA (arXiv 2402.09353, equation 5) keeps directions
-// and magnitudes apart: W' = g V with V = W + D and g = m / |V|, the norm over each row, or over all that each
-// input feeds. IA3 (arXiv 2205.05638) is gains alone. Sums of squares are in double. Cost: one pass over W and
-// one over D, made a strip at a time; scratch as `weight_norms_scratch_bytes`. Threads share the rows for norms
-// of rows; norms of inputs take one.
+// and magnitudes apart: W' = g V with V = W + D and g = m / |V|, the norm over each row, or over all that
+// each input feeds. IA3 (arXiv 2205.05638) is gains alone. Sums of squares are in double. Cost: one pass over
+// W and one over D, made a strip at a time; scratch as `weight_norms_scratch_bytes`. Threads share the rows
+// for norms of rows; norms of inputs take one.
 #pragma once
 
 #include <tenon/kernels/delta_rows.hpp>
 #include <tenon/kernels/delta_term.hpp>
+#include <tenon/kernels/factored.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
+#include <tenon/kernels/weight_tile.hpp>
 #include <tenon/kernels/workers.hpp>
 #include <tenon/weights/convert.hpp>
 
@@ -93,8 +95,8 @@ inline void weight_norms(WeightMatrix w, const DeltaTerm& d, GainAxis axis, std:
     norms[j] = static_cast<float>(std::sqrt(sums[static_cast<std::size_t>(j)]));
 }
 
-/// u [out], or [in], for a DeltaTerm that is `d` with these gains; returns its `plain`. Precondition: `d` has no
-/// gains, and its scale has the strength with the policy peft, and not with others.
+/// u [out], or [in], for a DeltaTerm that is `d` with these gains; returns its `plain`. Precondition: `d` has
+/// no gains, and its scale has the strength with the policy peft, and not with others.
 [[nodiscard]] inline float fill_dora_gains(WeightMatrix w, const DeltaTerm& d, const DoraGains& dora,
                                            float* u, Workers workers,
                                            const VectorKernels& kernels = vector_kernels()) {

@@ -40,4 +40,23 @@ namespace tenon::kernels {
   return {room.data(), block.rows, block.cols, block.cols};
 }
 
+/// `f(col, count, values)` for a row's stored values, some hundred at a time, as floats.
+template <class F>
+void visit_row(const VectorKernels& kernels, WeightMatrix matrix, std::int64_t row, F f) {
+  constexpr std::int64_t block = 256;
+  float values[block];
+  for (std::int64_t j = 0; j < matrix.cols; j += block) {
+    const std::int64_t count = std::min(block, matrix.cols - j);
+    kernels.decode(matrix.dtype, matrix.at(row, j), count, values);
+    f(j, count, static_cast<const float*>(values));
+  }
+}
+
+/// The matrix's rows from `first` on, as floats.
+inline void decode_rows(const VectorKernels& kernels, WeightMatrix matrix, std::int64_t first,
+                        Matrix to) noexcept {
+  for (std::int64_t r = 0; r < to.rows; ++r)
+    kernels.decode(matrix.dtype, matrix.at(first + r, 0), to.cols, to.row(r));
+}
+
 } // namespace tenon::kernels

@@ -20,10 +20,10 @@ namespace tenon {
 /// Counted from shapes. What a merge reads beside this is the factors, once for each few thousand rows of a
 /// weight.
 struct AttachCost {
-  std::int64_t flops = 0;         ///< of the attach itself
-  std::int64_t bytes_read = 0;    ///< of weights and factors, each counted once
-  std::int64_t bytes_written = 0; ///< of weights
-  std::int64_t flops_per_row = 0; ///< added to a forward pass, for each row that goes through
+  std::int64_t flops = 0;          ///< of the attach itself
+  std::int64_t bytes_read = 0;     ///< of weights and factors, each counted once
+  std::int64_t bytes_written = 0;  ///< of weights
+  std::int64_t flops_per_row = 0;  ///< added to a forward pass, for each row that goes through
   std::int64_t bytes_measured = 0; ///< of weights whose norms are taken first (DoRA)
 
   void add_merge_of(const kernels::WeightMatrix& a, const kernels::WeightMatrix& b) noexcept {
@@ -39,7 +39,8 @@ struct AttachCost {
     bytes_read += of(delta.term.first) + of(delta.term.second) + of(delta.term.of_weight);
     const std::int64_t rank = delta.term.first.is_product() ? delta.term.first.right.rows : 1;
     if (is_side_path)
-      flops_per_row += delta.term.form == kernels::DeltaForm::hadamard ? dense : 2 * rank * (rows + cols) + rows;
+      flops_per_row +=
+          delta.term.form == kernels::DeltaForm::hadamard ? dense : 2 * rank * (rows + cols) + rows;
     else
       flops += dense * rank;
     if (delta.gains == GainSource::magnitude) {
@@ -57,7 +58,7 @@ struct AttachPlan {
   std::vector<std::shared_ptr<const AdapterData>> adapters{};
   std::vector<double> weights{}; ///< of each adapter: attach scale times the handle's own weight
   std::vector<std::shared_ptr<const std::vector<double>>> slot_weights{}; ///< by slot, or null
-  bool measures_loss = false;    ///< what rounding costs a merge; see MeasureLoss
+  bool measures_loss = false; ///< what rounding costs a merge; see MeasureLoss
 
   std::vector<std::int32_t> slots{}; ///< changed, ascending, each once
   std::int64_t term_count = 0;       ///< (adapter, slot) pairs with LoRA
@@ -65,9 +66,9 @@ struct AttachPlan {
   std::int64_t delta_count = 0;      ///< the same for other kinds
   std::int64_t gathered_delta_count = 0;
   std::int64_t bias_count = 0;
-  std::int64_t gain_floats = 0;      ///< of DoRA and IA3, made when it is attached
-  std::int64_t loss_blocks = 0;      ///< of the largest weight, if the loss is measured
-  BytesByCategory bytes{};           ///< that the guard will hold
+  std::int64_t gain_floats = 0; ///< of DoRA and IA3, made when it is attached
+  std::int64_t loss_blocks = 0; ///< of the largest weight, if the loss is measured
+  BytesByCategory bytes{};      ///< that the guard will hold
   AttachCost cost{};
   std::uint64_t generation = 0;      ///< of the session when it was counted
   std::span<OverlayNode> replaced{}; ///< of a guard that switches to this plan, by ascending slot

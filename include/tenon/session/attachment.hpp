@@ -173,7 +173,8 @@ class Attachment {
       overlay.gathered = gathered.first(room);
       gathered = gathered.subspan(room);
       overlay.deltas = deltas.subspan(first_delta, delta_orders_.size() - first_delta);
-      const auto delta_room = overlay.deltas.size() + static_cast<std::size_t>(plan.deltas_below(overlay.slot));
+      const auto delta_room =
+          overlay.deltas.size() + static_cast<std::size_t>(plan.deltas_below(overlay.slot));
       overlay.gathered_deltas = gathered_deltas.first(delta_room);
       gathered_deltas = gathered_deltas.subspan(delta_room);
       if (!overlay.is_in_place) bytes += AttachPlan::overlay_stride(slots.source(overlay.slot));

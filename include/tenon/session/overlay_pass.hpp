@@ -51,8 +51,7 @@ struct OverlayPass {
                             kernels::vector_kernels(), part);
   }
   void write_band(std::int64_t row, std::int64_t rows, const kernels::Workers& workers) const {
-    const std::int64_t row_flops =
-        2 * base.cols * (kernels::total_rank(terms) + 4 + 32 * std::ssize(deltas));
+    const std::int64_t row_flops = 2 * base.cols * (kernels::total_rank(terms) + 4 + 32 * std::ssize(deltas));
     if (loss.total == nullptr) {
       workers.share(rows, kernels::merge_rows, row_flops,
                     [&](std::int64_t first, std::int64_t count, kernels::Scratch scratch) {

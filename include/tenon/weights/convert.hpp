@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of stored weights to floats and back, for F32, F16 and BF16, and of adapters' 8-bit factors to floats. Elements go through in blocks of a fixed
-// count, which compilers turn into vector code at -O2 already; a shorter end is padded and takes the same
-// path, so that a value never depends on its position or address. Neither `from` nor `to` needs any
-// alignment, but they must not overlap. Cost: one read and one write per element, at most 640 bytes of stack.
-// Any thread.
+// Rows of stored weights to floats and back, for F32, F16 and BF16, and of adapters' 8-bit factors to floats.
+// Elements go through in blocks of a fixed count, which compilers turn into vector code at -O2 already; a
+// shorter end is padded and takes the same path, so that a value never depends on its position or address.
+// Neither `from` nor `to` needs any alignment, but they must not overlap. Cost: one read and one write per
+// element, at most 640 bytes of stack. Any thread.
 #pragma once
 
 #include <tenon/weights/dtype.hpp>

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two 8-bit floating-point formats of checkpoints and adapters, as bits (Micikevicius et al., "FP8 Formats for
-// Deep Learning", arXiv 2209.05433, table 1): e4m3 (4 exponent bits, bias 7, no infinities, all ones is NaN:
-// PyTorch's float8_e4m3fn) and e5m2 (the upper half of a binary16). Widening is exact. A row is read through a
-// table of 256 floats. Cost: one look-up an element. Any thread.
+// The two 8-bit floating-point formats of checkpoints and adapters, as bits (Micikevicius et al., "FP8
+// Formats for Deep Learning", arXiv 2209.05433, table 1): e4m3 (4 exponent bits, bias 7, no infinities, all
+// ones is NaN: PyTorch's float8_e4m3fn) and e5m2 (the upper half of a binary16). Widening is exact. A row is
+// read through a table of 256 floats. Cost: one look-up an element. Any thread.
 #pragma once
 
 #include <tenon/weights/dtype.hpp>
-#include <tenon/weights/half.hpp>
 
 #include <array>
 #include <bit>
@@ -26,9 +25,15 @@ namespace tenon {
   return std::bit_cast<float>(value | sign);
 }
 
-/// The value of e5m2 `bits`, exact: that of the binary16 whose upper half they are.
+/// The value of e5m2 `bits`, exact: that of the binary16 whose upper half they are. A subnormal is a multiple
+/// of 2^-16. (f32_from_f16 calculates with NaNs, which a constant expression may not.)
 [[nodiscard]] constexpr float f32_from_f8_e5m2(std::uint8_t bits) noexcept {
-  return f32_from_f16(static_cast<std::uint16_t>(bits << 8));
+  const std::uint32_t sign = std::uint32_t{bits & 0x80U} << 24;
+  const std::uint32_t magnitude = bits & 0x7fU;
+  std::uint32_t value = (magnitude << 21) + ((127U - 15U) << 23);
+  if (magnitude >= 0x7c) value = magnitude == 0x7c ? 0x7f800000 : 0x7fc00000;
+  if (magnitude < 4) value = std::bit_cast<std::uint32_t>(static_cast<float>(magnitude) * 0x1p-16F);
+  return std::bit_cast<float>(value | sign);
 }
 
 /// The value of each of the 256 patterns.

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is in an adapter file, without a model: its dialect and, for each module, kind, rank, alpha, scale, dtype
+// and bytes. Whether it fits a model only load_adapter can say. Cost: O(tensors), the values are not read but for
+// the numbers alpha and scale.
+#pragma once
+
+#include <tenon/adapters/adapter_file.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tenon {
+
+struct ModuleSummary {
+  std::string name{};           ///< as the file writes it
+  std::string_view component{}; ///< "denoiser", "text_encoder" ...; empty where the file does not say
+  std::string_view expert{};
+  std::string kind{}; ///< "LoRA", "LoHa + DoRA", "diff + bias"
+  std::int64_t rank = 0; ///< 0 where the kind has none
+  std::optional<double> alpha{};
+  DType dtype = DType::f32; ///< of its largest tensor
+  std::int64_t bytes = 0;
+};
+
+struct AdapterSummary {
+  std::string file{};
+  std::string_view dialect{};
+  std::string_view method{}; ///< PEFT's peft_type, where there is a configuration
+  std::int64_t bytes = 0;    ///< of all tensors
+  std::vector<ModuleSummary> modules{};
+  std::vector<Finding> findings{}; ///< keys that no dialect explains, and the like
+
+  /// A line for the whole, a table with a row for each module, the findings.
+  [[nodiscard]] std::string text() const;
+};
+
+/// The rank that a module's tensors have: of A, of w1_b, of b2, blocks for OFT.
+[[nodiscard]] inline std::int64_t rank_of(const AdapterModule& module) noexcept {
+  using enum AdapterPart;
+  for (const AdapterPart part : {lora_a, embedding_a, hada_w1_b, lokr_w1_b, lokr_w2_b, glora_b2, vera_lambda_d})
+    if (const CheckpointTensor* const tensor = module.find(part))
+      return tensor->view.rank == 0 ? 0 : tensor->view.extent(0);
+  return 0;
+}
+
+[[nodiscard]] inline std::string kind_text(const AdapterModule& module) {
+  const std::optional<AdapterKind> kind = kind_of(module);
+  std::string out(kind ? adapter_kind_name(*kind) : std::string_view("unknown"));
+  if (module.has(AdapterPart::magnitude)) out += " + DoRA";
+  const bool has_bias = module.has(AdapterPart::lora_bias) || module.has(AdapterPart::diff_bias) ||
+                        module.has(AdapterPart::norm_bias) || module.has(AdapterPart::whole_bias);
+  if (has_bias && kind != AdapterKind::bias) out += " + bias";
+  return out;
+}
+
+/// Throws as `AdapterFile::open`.
+[[nodiscard]] inline AdapterSummary inspect_adapter(const std::string& path, const AdapterFileOptions& options = {}) {
+  const AdapterFile file = AdapterFile::open(path, options);
+  AdapterSummary out{.file = file.file().path(), .dialect = file.dialect().name, .findings = file.findings()};
+  for (const AdapterModule& module : file.modules()) {
+    ModuleSummary row{.name = module.name, .component = module.component, .expert = module.expert};
+    row.kind = kind_text(module);
+    row.rank = rank_of(module);
+    if (const CheckpointTensor* const alpha = module.find(AdapterPart::alpha)) row.alpha = number_in(*alpha);
+    if (const PeftConfig* const config = file.config(module.component)) {
+      out.method = peft_type_name(config->type);
+      if (config->rank > 0) row.alpha = config->alpha_of(module.name);
+    }
+    std::int64_t largest = 0;
+    for (const AdapterModule::Part& part : module.parts) {
+      const std::int64_t bytes = part.tensor->view.bytes();
+      row.bytes += bytes;
+      if (bytes < largest) continue;
+      largest = bytes;
+      row.dtype = part.tensor->view.dtype;
+    }
+    out.bytes += row.bytes;
+    out.modules.push_back(std::move(row));
+  }
+  return out;
+}
+
+inline std::string AdapterSummary::text() const {
+  const auto number = [](std::optional<double> value) {
+    if (!value) return std::string("-");
+    const double hundredths = *value * 100;
+    const auto whole = static_cast<std::int64_t>(hundredths < 0 ? hundredths - 0.5 : hundredths + 0.5);
+    const std::int64_t size = whole < 0 ? -whole : whole;
+    std::string digits = concat(whole < 0 ? "-" : "", size / 100);
+    if (size % 100 != 0) digits += concat(".", size % 100 < 10 ? "0" : "", size % 100);
+    return digits;
+  };
+  std::vector<std::vector<std::string>> rows{{"module", "component", "kind", "rank", "alpha", "dtype", "bytes"}};
+  for (const ModuleSummary& module : modules)
+    rows.push_back({module.name,
+                    concat(module.component, module.expert.empty() ? "" : " ", module.expert),
+                    module.kind,
+                    module.rank == 0 ? std::string("-") : concat(module.rank),
+                    number(module.alpha),
+                    std::string(dtype_name(module.dtype)),
+                    bytes_text(module.bytes)});
+  std::vector<std::size_t> width(rows.front().size(), 0);
+  for (const auto& row : rows)
+    for (std::size_t i = 0; i < row.size(); ++i) width[i] = std::max(width[i], row[i].size());
+  std::string out = concat(file, ": ", dialect, method.empty() ? "" : " ", method, ", ", modules.size(), " modules, ",
+                           bytes_text(bytes), "\n");
+  for (const auto& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (width[i] == 0) continue;
+      if (!line.empty()) line += "  ";
+      line += row[i];
+      line.append(width[i] - row[i].size(), ' ');
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    out += line + "\n";
+  }
+  for (const Finding& finding : findings)
+    out += concat(finding_name(finding.kind), ": ", finding.key, ": ", finding.what, "\n");
+  return out;
+}
+
+} // namespace tenon

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Adapters of every kind attached to a session's linears, beside the weights and merged into them, against outputs of
+// PEFT's and LyCORIS's own forward passes (tests/goldens/kinds).
+#include "support/table.hpp"
+
+#include <tenon/tenon.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <map>
+
+using namespace tenon;
+using namespace tenon::test;
+
+namespace {
+
+const std::string folder = TENON_TEST_DATA "/goldens/kinds/";
+
+double relative_error(const TensorView& golden, const Tensor& ours) {
+  const auto* const expected = reinterpret_cast<const float*>(golden.data);
+  double error = 0;
+  double largest = 0;
+  for (std::size_t i = 0; i < ours.values().size(); ++i) {
+    error =
+        std::max(error, std::abs(static_cast<double>(expected[i]) - static_cast<double>(ours.values()[i])));
+    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
+  }
+  return error / largest;
+}
+
+/// All cases that have outputs for the net's one module.
+template <class Net>
+int check_module(const std::string& module) {
+  Ledger ledger;
+  std::map<std::string, SafetensorsFile> goldens;
+  for (const std::string tool : {"peft", "lycoris", "kohya"})
+    goldens.try_emplace(tool, folder + tool + "_outputs.safetensors", ledger, Category::base_owned);
+  const SafetensorsFile inputs(folder + "inputs.safetensors", ledger, Category::base_owned);
+  TensorView x = inputs.at(module);
+  std::vector<std::int32_t> ids;
+  if (x.dtype == DType::i64) { // ids of an embedding
+    for (std::int64_t i = 0; i < x.size(); ++i) {
+      std::int64_t id = 0;
+      std::memcpy(&id, x.data + i * 8, sizeof id);
+      ids.push_back(static_cast<std::int32_t>(id));
+    }
+    x = TensorView(ids.data(), DType::i32, x.shape());
+  }
+  const auto model = open<Net>(folder + "base.safetensors");
+  int checked = 0;
+  for (const std::vector<std::string>& row : read_table(folder + "manifest.tsv")) {
+    const auto golden = goldens.at(row[1]).find(row[0] + "/" + module);
+    if (!golden || row[3] != "base.safetensors" || row[0].starts_with("glora-rslora@") ||
+        row[0].starts_with("vera-no-projection@") || row[7] == "apart")
+      continue;
+    CAPTURE(row[0]);
+    const std::size_t colon = row[0].find(':');
+    const std::string name =
+        colon == std::string::npos ? "" : row[0].substr(colon + 1, row[0].find('@') - colon - 1);
+    const auto adapter =
+        load_adapter<Net>(folder + row[2], {.on_mismatch = OnMismatch::report, .adapter_name = name});
+    const double strength = std::stod(row[5]);
+    constexpr double tolerance = 2e-6; // float sums of up to 24 products beside the weights' own 1e-6
+    Session session(model);
+    const Tensor base = session(x);
+    const BytesByCategory before = session.ledger().current();
+    {
+      const Guard guard = session.attach(adapter, strength);
+      CHECK(relative_error(*golden, session(x)) <= tolerance);
+      session.use_threads(2);
+      CHECK(relative_error(*golden, session(x)) <= tolerance);
+      session.use_threads(1);
+    }
+    CHECK(session(x) == base);
+    {
+      const Guard guard = session.template attach<merged>(adapter, strength);
+      CHECK(relative_error(*golden, session(x)) <= tolerance);
+    }
+    CHECK(session(x) == base);
+    // what stays is scratch, which is the session's
+    BytesByCategory after = session.ledger().current();
+    after[Category::scratch] = before[Category::scratch];
+    CHECK(after == before);
+    ++checked;
+  }
+  return checked;
+}
+
+} // namespace
+
+TEST_CASE("Adapters of every kind give their tools' outputs beside the weights and merged") {
+  CHECK(check_module<Sequential<Linear<"attn.q", 12, 16, NoBias>>>("attn.q") > 50);
+  CHECK(check_module<Sequential<Linear<"attn.k", 12, 16>>>("attn.k") > 20);
+  CHECK(check_module<Sequential<Linear<"attn.o", 16, 16>>>("attn.o") > 20);
+  CHECK(check_module<Sequential<Linear<"mlp.down", 24, 16>>>("mlp.down") > 5);
+  CHECK(check_module<Sequential<Embedding<"embed", 20, 12, AnySlot>>>("embed") > 3);
+}
