@@ -182,9 +182,14 @@ class Conversion {
           for (std::int64_t j = 0; j < out.in; ++j)
             row[j] = static_cast<float>(one->scale * static_cast<double>(row[j]));
       }
-      for (std::int64_t i = 0; i < one->b.rows; ++i)
-        decode(one->b.dtype, one->b.at(i, 0), one->b.cols,
-               out.b.data() + (one->first_row + i) * out.rank + at);
+      for (std::int64_t i = 0; i < one->b.rows; ++i) {
+        float* const row = out.b.data() + (one->first_row + i) * out.rank + at;
+        decode(one->b.dtype, one->b.at(i, 0), one->b.cols, row);
+        for (std::int64_t k = 0; k < one->b.cols; ++k) { // VeRA's vectors
+          if (one->row_gain != nullptr) row[k] *= one->row_gain[i];
+          if (one->rank_gain != nullptr) row[k] *= one->rank_gain[k];
+        }
+      }
       at += one->a.rows;
     }
     return out;
