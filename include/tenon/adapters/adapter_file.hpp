@@ -4,6 +4,7 @@
 #pragma once
 
 #include <tenon/adapters/report.hpp>
+#include <tenon/core/sort_by.hpp>
 #include <tenon/formats/dialects.hpp>
 #include <tenon/formats/peft_config.hpp>
 #include <tenon/graph/slot.hpp>
@@ -16,7 +17,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -157,8 +157,15 @@ class AdapterFile {
     }
   }
 
+  /// A key with the tensor it is of; `id` is the same for all keys of a module.
+  struct ParsedKey {
+    std::string id{};
+    AdapterKey key{};
+    const CheckpointTensor* tensor = nullptr;
+  };
+
   void sort_keys(std::string_view wanted_name) {
-    std::unordered_map<std::string, std::size_t> at;
+    std::vector<ParsedKey> keys;
     std::string_view name = wanted_name;
     bool has_name = !wanted_name.empty();
     for (const CheckpointTensor& tensor : file_.tensors()) {
@@ -182,18 +189,25 @@ class AdapterFile {
         name = key->adapter_name;
         has_name = true;
       }
-      const auto [found, is_new] =
-          at.emplace(concat(key->component, "|", key->expert, "|", key->module), modules_.size());
-      if (is_new)
-        modules_.push_back({.name = std::move(key->module),
-                            .prefix = key->prefix,
-                            .component = key->component,
-                            .expert = key->expert});
-      AdapterModule& module = modules_[found->second];
-      if (const CheckpointTensor* const before = module.find(key->part))
+      std::string id = concat(key->component, "|", key->expert, "|", key->module);
+      keys.push_back({std::move(id), std::move(*key), &tensor});
+    }
+    sort_by(keys, [](const ParsedKey& a, const ParsedKey& b) {
+      return a.id != b.id ? a.id < b.id : a.tensor < b.tensor; // within a module as in the list of tensors
+    });
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      AdapterKey& key = keys[i].key;
+      const CheckpointTensor& tensor = *keys[i].tensor;
+      if (i == 0 || keys[i].id != keys[i - 1].id)
+        modules_.push_back({.name = std::move(key.module),
+                            .prefix = key.prefix,
+                            .component = key.component,
+                            .expert = key.expert});
+      AdapterModule& module = modules_.back();
+      if (const CheckpointTensor* const before = module.find(key.part))
         add(FindingKind::duplicate, tensor.name, concat("its slot already has ", before->name));
       else
-        module.parts.push_back({key->part, &tensor});
+        module.parts.push_back({key.part, &tensor});
     }
   }
 

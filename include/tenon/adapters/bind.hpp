@@ -9,7 +9,6 @@
 #include <tenon/adapters/bind_module.hpp>
 #include <tenon/adapters/finite_values.hpp>
 #include <tenon/adapters/targets.hpp>
-#include <tenon/core/sort_by.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -41,15 +40,25 @@ class AdapterBinder {
     report.dialect = file_.dialect().name;
     report.findings = file_.findings();
     for (const AdapterModule& module : file_.modules()) bind(module);
-    const auto by_slot = [](const auto& a, const auto& b) { return a.slot < b.slot; };
-    std::stable_sort(data->factors.begin(), data->factors.end(), by_slot);
-    std::stable_sort(data->deltas.begin(), data->deltas.end(), by_slot);
-    std::stable_sort(data->biases.begin(), data->biases.end(), by_slot);
+    put_in_order(data->factors);
+    put_in_order(data->deltas);
+    put_in_order(data->biases);
     if (options_.checks_values) check_values(data->file, report);
     return data;
   }
 
  private:
+  /// By ascending slot; those of one slot stay in their order.
+  template <class Bound>
+  void put_in_order(std::vector<Bound>& all) const {
+    std::vector<std::size_t> next(targets_.list.size() + 1, 0); // of each slot, where its next one goes
+    for (const Bound& bound : all) ++next[static_cast<std::size_t>(bound.slot) + 1];
+    for (std::size_t i = 1; i < next.size(); ++i) next[i] += next[i - 1];
+    std::vector<Bound> sorted(all.size());
+    for (const Bound& bound : all) sorted[next[static_cast<std::size_t>(bound.slot)]++] = bound;
+    all.swap(sorted);
+  }
+
   void add(FindingKind kind, const AdapterModule& module, std::string what) {
     data_->report.findings.push_back({kind, std::string(module.key()), std::move(what)});
   }
