@@ -169,6 +169,17 @@ TEST_CASE("Of a file for two experts the one that is asked for is loaded") {
       "|high_noise|diffusion_model.fc1.lora_A.weight; choose the expert high_noise or low_noise"));
 }
 
+TEST_CASE("A key for both experts and one for one of them are not added up") {
+  File file;
+  file.add_pair("diffusion_model.fc1", 4, 6);
+  file.add_pair("|low_noise|diffusion_model.fc1", 4, 6);
+  const std::string path = file.write();
+  CHECK(refusal(path, {}).ends_with(
+      "  duplicate: |low_noise|diffusion_model.fc1.lora_A.weight: its slot already has "
+      "diffusion_model.fc1.lora_A.weight"));
+  CHECK(slots_of(load_adapter<Net>(path, {.expert = "high_noise"})) == Names{"fc1"});
+}
+
 TEST_CASE("An expert that the file has nothing for is refused with what it has") {
   File file;
   file.add_pair("|low_noise|diffusion_model.fc2", 6, 4);

@@ -7,8 +7,9 @@ cd "$(dirname "$0")/../../include"
 
 check() {
   local header=$1 compiler message third_party
-  local flags=(-std=c++20 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -I . -x c++ -fsyntax-only)
-  for third_party in $(sed -nE 's|^ *# *include <((cuda\|cublas\|thrust\|xtensor\|mpi\|nccl\|dnnl\|oneapi)[^>]*)>.*|\1|p' "$header"); do
+  local flags=(-std=c++20 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -I . -isystem /usr/include/eigen3
+               -x c++ -fsyntax-only)
+  for third_party in $(sed -nE 's|^ *# *include <((Eigen\|cuda\|cublas\|thrust\|xtensor\|mpi\|nccl\|dnnl\|oneapi)[^>]*)>.*|\1|p' "$header"); do
     if ! echo "#include <$third_party>" | g++ "${flags[@]}" - 2>/dev/null; then
       echo "skipped: $header (no <$third_party>)"
       return

@@ -4,20 +4,19 @@
 #pragma once
 
 #include <tenon/adapters/report.hpp>
+#include <tenon/core/sort_by.hpp>
 #include <tenon/formats/dialects.hpp>
 #include <tenon/formats/peft_config.hpp>
 #include <tenon/graph/slot.hpp>
 #include <tenon/weights/checkpoint.hpp>
 #include <tenon/weights/convert.hpp>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -158,8 +157,15 @@ class AdapterFile {
     }
   }
 
+  /// A key with the tensor it is of; `id` is the same for all keys of a module.
+  struct ParsedKey {
+    std::string id{};
+    AdapterKey key{};
+    const CheckpointTensor* tensor = nullptr;
+  };
+
   void sort_keys(std::string_view wanted_name) {
-    std::unordered_map<std::string, std::size_t> at;
+    std::vector<ParsedKey> keys;
     std::string_view name = wanted_name;
     bool has_name = !wanted_name.empty();
     bool found_name = false;
@@ -176,8 +182,9 @@ class AdapterFile {
       }
       if (!key->adapter_name.empty() && key->adapter_name != name) {
         if (!wanted_name.empty()) { // another adapter of the same file
-          if (std::find(other_names.begin(), other_names.end(), key->adapter_name) == other_names.end())
-            other_names.push_back(key->adapter_name);
+          bool is_known = false;
+          for (const std::string_view other : other_names) is_known = is_known || other == key->adapter_name;
+          if (!is_known) other_names.push_back(key->adapter_name);
           continue;
         }
         if (has_name) {
@@ -190,18 +197,25 @@ class AdapterFile {
         has_name = true;
       }
       found_name = found_name || !key->adapter_name.empty();
-      const auto [found, is_new] =
-          at.emplace(concat(key->component, "|", key->expert, "|", key->module), modules_.size());
-      if (is_new)
-        modules_.push_back({.name = std::move(key->module),
-                            .prefix = key->prefix,
-                            .component = key->component,
-                            .expert = key->expert});
-      AdapterModule& module = modules_[found->second];
-      if (const CheckpointTensor* const before = module.find(key->part))
+      std::string id = concat(key->component, "|", key->expert, "|", key->module);
+      keys.push_back({std::move(id), std::move(*key), &tensor});
+    }
+    sort_by(keys, [](const ParsedKey& a, const ParsedKey& b) {
+      return a.id != b.id ? a.id < b.id : a.tensor < b.tensor; // within a module as in the list of tensors
+    });
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      AdapterKey& key = keys[i].key;
+      const CheckpointTensor& tensor = *keys[i].tensor;
+      if (i == 0 || keys[i].id != keys[i - 1].id)
+        modules_.push_back({.name = std::move(key.module),
+                            .prefix = key.prefix,
+                            .component = key.component,
+                            .expert = key.expert});
+      AdapterModule& module = modules_.back();
+      if (const CheckpointTensor* const before = module.find(key.part))
         add(FindingKind::duplicate, tensor.name, concat("its slot already has ", before->name));
       else
-        module.parts.push_back({key->part, &tensor});
+        module.parts.push_back({key.part, &tensor});
     }
     if (!found_name && !other_names.empty()) {
       std::string names;

@@ -9,7 +9,6 @@
 #include <tenon/adapters/bind_module.hpp>
 #include <tenon/adapters/finite_values.hpp>
 #include <tenon/adapters/targets.hpp>
-#include <tenon/core/sort_by.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -48,15 +47,25 @@ class AdapterBinder {
         left_out_ = &module;
     }
     if (report.matched.empty() && report.findings.empty() && left_out_ != nullptr) report_other_part();
-    const auto by_slot = [](const auto& a, const auto& b) { return a.slot < b.slot; };
-    std::stable_sort(data->factors.begin(), data->factors.end(), by_slot);
-    std::stable_sort(data->deltas.begin(), data->deltas.end(), by_slot);
-    std::stable_sort(data->biases.begin(), data->biases.end(), by_slot);
+    put_in_order(data->factors);
+    put_in_order(data->deltas);
+    put_in_order(data->biases);
     if (options_.checks_values) check_values(data->file, report);
     return data;
   }
 
  private:
+  /// By ascending slot; those of one slot stay in their order.
+  template <class Bound>
+  void put_in_order(std::vector<Bound>& all) const {
+    std::vector<std::size_t> next(targets_.list.size() + 1, 0); // of each slot, where its next one goes
+    for (const Bound& bound : all) ++next[static_cast<std::size_t>(bound.slot) + 1];
+    for (std::size_t i = 1; i < next.size(); ++i) next[i] += next[i - 1];
+    std::vector<Bound> sorted(all.size());
+    for (const Bound& bound : all) sorted[next[static_cast<std::size_t>(bound.slot)]++] = bound;
+    all.swap(sorted);
+  }
+
   void add(FindingKind kind, const AdapterModule& module, std::string what) {
     data_->report.findings.push_back({kind, std::string(module.key()), std::move(what)});
   }
@@ -81,15 +90,19 @@ class AdapterBinder {
   }
   /// Two parts of a pipeline may give their modules the same names: both would change one slot.
   [[nodiscard]] bool is_of_another_part(const AdapterModule& module, std::span<const NamedModule> named) {
-    for (const NamedModule& one : named) {
-      const AdapterModule*& before = bound_[static_cast<std::size_t>(one.module)];
+    for (const NamedModule& target : named) {
+      const AdapterModule*& before = bound_[static_cast<std::size_t>(target.module)];
       if (before == nullptr) before = &module;
       const bool is_other_expert = before->expert != module.expert;
       if (!is_other_expert && before->component == module.component) continue;
+      const auto either = [](std::string_view what, std::string_view one, std::string_view other) {
+        return one.empty() || other.empty() ? std::string()
+                                            : concat("; choose the ", what, one, " or ", other);
+      };
       add(FindingKind::duplicate, module,
-          concat("its slot already has ", before->key(), "; choose the ",
-                 is_other_expert ? concat("expert ", before->expert, " or ", module.expert)
-                                 : concat("component ", before->component, " or ", module.component)));
+          concat("its slot already has ", before->key(),
+                 is_other_expert ? either("expert ", before->expert, module.expert)
+                                 : either("component ", before->component, module.component)));
       return true;
     }
     return false;

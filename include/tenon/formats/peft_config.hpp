@@ -181,21 +181,21 @@ struct ComponentConfig {
 [[nodiscard]] inline std::vector<ComponentConfig> parse_component_configs(std::string_view text,
                                                                           const std::string& path) {
   const JsonValue root = parse_json(text, {.file = path});
-  std::vector<std::pair<std::string, JsonValue>> objects;
+  std::vector<std::string> prefixes;
   for (const auto& [key, value] : root.object(path)) {
     const std::size_t dot = key.find('.');
     if (dot == std::string::npos) continue;
-    const std::string prefix = key.substr(0, dot);
-    auto at = objects.begin();
-    while (at != objects.end() && at->first != prefix) ++at;
-    if (at == objects.end()) {
-      at = objects.emplace(objects.end(), prefix, JsonValue{});
-      at->second.kind = JsonKind::object;
-    }
-    at->second.members.push_back({key.substr(dot + 1), value});
+    bool is_known = false;
+    for (const std::string& known : prefixes) is_known = is_known || key.compare(0, dot, known) == 0;
+    if (!is_known) prefixes.push_back(key.substr(0, dot));
   }
   std::vector<ComponentConfig> out;
-  for (auto& [prefix, object] : objects) {
+  for (const std::string& prefix : prefixes) {
+    JsonValue object;
+    object.kind = JsonKind::object;
+    for (const auto& [key, value] : root.members)
+      if (key.size() > prefix.size() && key.starts_with(prefix) && key[prefix.size()] == '.')
+        object.members.push_back({key.substr(prefix.size() + 1), value});
     if (object.find("peft_type") == nullptr) {
       JsonValue type;
       type.kind = JsonKind::string;

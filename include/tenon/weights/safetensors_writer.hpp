@@ -126,6 +126,20 @@ inline void check_writable(const std::string& path, std::span<const NamedTensor>
     refuse("__metadata__", "each key once", concat(json_quote(*it), " twice"));
 }
 
+/// A header's text behind its length. Throws `error{bad_argument}` if it is longer than readers take.
+inline void write_safetensors_header(TemporaryFile& out, const std::string& path, const std::string& header) {
+  if (static_cast<std::int64_t>(header.size()) > safetensors_max_header_bytes)
+    throw error(ErrorCode::bad_argument,
+                concat(path, ": expected a header of at most ", safetensors_max_header_bytes, " bytes, got ",
+                       header.size()),
+                {.file = path});
+  std::array<unsigned char, 8> length{};
+  for (std::size_t i = 0; i < 8; ++i)
+    length[i] = static_cast<unsigned char>(header.size() >> (8 * i) & 0xFFU);
+  out.write(length.data(), length.size());
+  out.write(header.data(), header.size());
+}
+
 inline void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
                               std::span<const MetadataPair> metadata) {
   check_writable(path, tensors, metadata);
@@ -135,18 +149,8 @@ inline void write_safetensors(const std::string& path, std::span<const NamedTens
     const int right = safetensors_order(b.tensor.dtype);
     return left != right ? left < right : a.name < b.name;
   });
-  const std::string header = safetensors_header_text(ordered, metadata);
-  if (static_cast<std::int64_t>(header.size()) > safetensors_max_header_bytes)
-    throw error(ErrorCode::bad_argument,
-                concat(path, ": expected a header of at most ", safetensors_max_header_bytes, " bytes, got ",
-                       header.size()),
-                {.file = path});
   TemporaryFile out(path);
-  std::array<unsigned char, 8> length{};
-  for (std::size_t i = 0; i < 8; ++i)
-    length[i] = static_cast<unsigned char>(header.size() >> (8 * i) & 0xFFU);
-  out.write(length.data(), length.size());
-  out.write(header.data(), header.size());
+  write_safetensors_header(out, path, safetensors_header_text(ordered, metadata));
   for (const NamedTensor& t : ordered) write_elements(out, t.tensor);
   out.publish();
 }
