@@ -202,6 +202,16 @@ TEST_CASE("tenon-resize states what it loses, and keeps the format") {
   CHECK(tensors(folder.file("r/adapter_model.safetensors")).at("base_model.model.fc1.lora_A.weight").size() ==
         2 * 12);
   CHECK(run(folder, concat("tenon-resize ", goldens, "rslora ", folder.file("r"), " -r 0")).code == 2);
+
+  // what a file says of itself stays, but for what is no longer so
+  const std::string kohya = folder.file("k.safetensors");
+  run(folder,
+      concat("tenon-convert ", goldens, "rslora ", kohya, " -t kohya --metadata ss_output_name=mine"));
+  REQUIRE(run(folder, concat("tenon-resize ", kohya, " ", folder.file("s.safetensors"), " -r 3")).code == 0);
+  Ledger ledger;
+  const SafetensorsFile small(folder.file("s.safetensors"), ledger, Category::adapter);
+  CHECK(*small.header().metadata_value("ss_output_name") == "mine");
+  CHECK(*small.header().metadata_value("ss_network_dim") == "3");
 }
 
 TEST_CASE("tenon-combine sums adapters exactly, and names what a method asks for") {
