@@ -22,7 +22,14 @@ inline tenon::Tensor numbers(std::vector<std::int64_t> shape) {
 
 class Files {
  public:
-  Files() {
+  struct Entry {
+    std::string name;
+    std::vector<std::int64_t> shape;
+  };
+
+  /// `folder`: below the system's for temporary files.
+  explicit Files(const std::string& folder = "tenon-first")
+      : folder_(std::filesystem::temp_directory_path() / folder) {
     std::filesystem::create_directories(folder_ / "adapter");
     write(model(), {{"up.weight", {8, 4}}, {"up.bias", {8}}, {"down.weight", {4, 8}}, {"down.bias", {4}}});
     write(adapter() + "/adapter_model.safetensors", {{"base_model.model.up.lora_A.weight", {2, 4}},
@@ -37,12 +44,14 @@ class Files {
 
   [[nodiscard]] std::string model() const { return (folder_ / "model.safetensors").string(); }
   [[nodiscard]] std::string adapter() const { return (folder_ / "adapter").string(); }
+  /// One more file; its path.
+  [[nodiscard]] std::string write_adapter(const std::string& name, const std::vector<Entry>& entries) const {
+    const std::string path = (folder_ / name).string();
+    write(path, entries);
+    return path;
+  }
 
  private:
-  struct Entry {
-    std::string name;
-    std::vector<std::int64_t> shape;
-  };
   static void write(const std::string& path, const std::vector<Entry>& entries) {
     std::vector<tenon::Tensor> tensors;
     std::vector<tenon::NamedTensor> named;
@@ -51,7 +60,7 @@ class Files {
     tenon::write_safetensors(path, named);
   }
 
-  std::filesystem::path folder_ = std::filesystem::temp_directory_path() / "tenon-first";
+  std::filesystem::path folder_;
 };
 
 } // namespace first

@@ -122,13 +122,15 @@ struct Case {
   const char* name;
   double tolerance; ///< diffusers folds alpha / rank into A in the file's dtype: a rounding of that
 };
-constexpr Case cases[]{{"kohya_flux_dense_qkv", 1e-6}, {"kohya_flux_sparse_qkv", 1e-6}, {"kohya_flux_plain", 1e-6},
-                       {"kohya_flux_plain_f16", 1e-3}, {"kohya_flux_linear1", 8e-3},    {"xlabs_flux_qkv", 1e-6},
-                       {"kohya_flux_final_layer", 1e-6}, {"onetrainer_flux", 1e-6},     {"musubi_wan", 1e-6}};
+constexpr Case cases[]{
+    {"kohya_flux_dense_qkv", 1e-6},   {"kohya_flux_sparse_qkv", 1e-6}, {"kohya_flux_plain", 1e-6},
+    {"kohya_flux_plain_f16", 1e-3},   {"kohya_flux_linear1", 8e-3},    {"xlabs_flux_qkv", 1e-6},
+    {"kohya_flux_final_layer", 1e-6}, {"onetrainer_flux", 1e-6},       {"musubi_wan", 1e-6}};
 
 } // namespace
 
-TEST_CASE("Fused projections of an adapter go to the split ones of a model as diffusers' converters have it") {
+TEST_CASE(
+    "Fused projections of an adapter go to the split ones of a model as diffusers' converters have it") {
   const SafetensorsFile file(values, process_ledger(), Category::base_owned);
   for (const Case& c : cases) {
     CAPTURE(std::string(c.name));

@@ -41,7 +41,7 @@ std::vector<float> merged(const AdapterTargets& targets, std::int32_t slot, cons
 /// said, not half done.
 bool is_refused(const std::string& name) {
   for (const char* refused : {"lora-conv-grouped@", "lora-trainable-tokens@", "ia3-conv-grouped@",
-                              "vera-no-projection@", "lokr-conv-full@", "gpt2-tied-both@"})
+                              "vera-no-projection@", "lokr-conv1d-full@", "gpt2-tied-both@"})
     if (name.starts_with(refused)) return true;
   return false;
 }

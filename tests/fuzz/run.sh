@@ -12,7 +12,7 @@ mkdir -p "$2"
 build=$(cd "$2" && pwd)
 cd "$(dirname "$0")"
 
-for target in json safetensors; do
+for target in json safetensors adapter; do
   "${FUZZ_CXX:-clang++-19}" -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
     -I ../../include -o "$build/${target}_fuzz" "${target}_fuzz.cpp"
   mkdir -p "$build/$target"

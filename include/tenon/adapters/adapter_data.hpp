@@ -28,6 +28,8 @@ struct SlotFactors {
   kernels::WeightMatrix b;
   double scale = 1;
   std::int64_t first_row = 0;
+  const float* row_gain = nullptr;  ///< VeRA: B's rows are multiplied by these, or null
+  const float* rank_gain = nullptr; ///< VeRA: A's rows
 };
 
 /// What the strength of an attach does to a weight-decomposed adapter (DoRA); at 1 all are the same.

@@ -18,7 +18,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <utility>
 
 namespace tenon {
@@ -456,13 +455,12 @@ struct ModuleBinder {
     delta.term.gain_axis = is_of_columns ? kernels::GainAxis::cols : kernels::GainAxis::rows;
     delta.columns_per_gain = is_of_columns ? target.positions : 1;
     if (!vector(*factor, is_of_columns ? target.in() : target.rows, is_on_input ? "[in]" : "[out]")) return;
-    const kernels::WeightVector values = flat_vector(factor->view);
     const bool scales_bias =
         delta.gains == GainSource::factor && !is_on_input; // y is multiplied, its bias too
-    delta.vector = values;
+    delta.vector = flat_vector(factor->view);
     data.deltas.push_back(delta);
     if (scales_bias && target.bias > 0)
-      data.biases.push_back({slot, values, 1, kernels::BiasAction::scale_by, 0});
+      data.biases.push_back({slot, flat_vector(factor->view), 1, kernels::BiasAction::scale_by, 0});
     matched("IA3", 0, 1);
     bind_bias_parts(1);
   }
@@ -602,11 +600,18 @@ struct ModuleBinder {
       return add(FindingKind::wrong_shape, shared_a->name,
                  concat("expected vera_A of at least ", own, " x ", in, " and vera_B of at least ", out,
                         " x ", own, ", got ", a.rows, " x ", a.cols, " and ", b.rows, " x ", b.cols));
-    kernels::WeightMatrix down = a.block(0, 0, own, in);
-    kernels::WeightMatrix up =
-        prepared.scaled(b.block(0, 0, out, own), flat_vector(b_vector->view), flat_vector(d_vector->view));
-    if (is_turned) std::tie(down, up) = std::pair(prepared.transposed(up), prepared.transposed(down));
-    data.factors.push_back({slot, down, up, 1, 0});
+    const kernels::WeightMatrix down = a.block(0, 0, own, in);
+    const kernels::WeightMatrix up = b.block(0, 0, out, own);
+    const kernels::WeightVector gains = flat_vector(b_vector->view);
+    SlotFactors factors{
+        .slot = slot, .a = down, .b = up, .rank_gain = prepared.floats_of(flat_vector(d_vector->view))};
+    if (is_turned) { // the gains of rows are then those of A's columns
+      factors.a = prepared.transposed(prepared.scaled_rows(up, gains));
+      factors.b = prepared.transposed(down);
+    } else {
+      factors.row_gain = prepared.floats_of(gains);
+    }
+    data.factors.push_back(factors);
     matched("VeRA", own, 1);
     bind_bias_parts(1);
   }

@@ -19,7 +19,7 @@ struct ModuleSummary {
   std::string name{};           ///< as the file writes it
   std::string_view component{}; ///< "denoiser", "text_encoder" ...; empty where the file does not say
   std::string_view expert{};
-  std::string kind{}; ///< "LoRA", "LoHa + DoRA", "diff + bias"
+  std::string kind{};    ///< "LoRA", "LoHa + DoRA", "diff + bias"
   std::int64_t rank = 0; ///< 0 where the kind has none
   std::optional<double> alpha{};
   DType dtype = DType::f32; ///< of its largest tensor
@@ -41,7 +41,8 @@ struct AdapterSummary {
 /// The rank that a module's tensors have: of A, of w1_b, of b2, blocks for OFT.
 [[nodiscard]] inline std::int64_t rank_of(const AdapterModule& module) noexcept {
   using enum AdapterPart;
-  for (const AdapterPart part : {lora_a, embedding_a, hada_w1_b, lokr_w1_b, lokr_w2_b, glora_b2, vera_lambda_d})
+  for (const AdapterPart part :
+       {lora_a, embedding_a, hada_w1_b, lokr_w1_b, lokr_w2_b, glora_b2, vera_lambda_d})
     if (const CheckpointTensor* const tensor = module.find(part))
       return tensor->view.rank == 0 ? 0 : tensor->view.extent(0);
   return 0;
@@ -58,7 +59,8 @@ struct AdapterSummary {
 }
 
 /// Throws as `AdapterFile::open`.
-[[nodiscard]] inline AdapterSummary inspect_adapter(const std::string& path, const AdapterFileOptions& options = {}) {
+[[nodiscard]] inline AdapterSummary inspect_adapter(const std::string& path,
+                                                    const AdapterFileOptions& options = {}) {
   const AdapterFile file = AdapterFile::open(path, options);
   AdapterSummary out{.file = file.file().path(), .dialect = file.dialect().name, .findings = file.findings()};
   for (const AdapterModule& module : file.modules()) {
@@ -94,20 +96,17 @@ inline std::string AdapterSummary::text() const {
     if (size % 100 != 0) digits += concat(".", size % 100 < 10 ? "0" : "", size % 100);
     return digits;
   };
-  std::vector<std::vector<std::string>> rows{{"module", "component", "kind", "rank", "alpha", "dtype", "bytes"}};
+  std::vector<std::vector<std::string>> rows{
+      {"module", "component", "kind", "rank", "alpha", "dtype", "bytes"}};
   for (const ModuleSummary& module : modules)
-    rows.push_back({module.name,
-                    concat(module.component, module.expert.empty() ? "" : " ", module.expert),
-                    module.kind,
-                    module.rank == 0 ? std::string("-") : concat(module.rank),
-                    number(module.alpha),
-                    std::string(dtype_name(module.dtype)),
-                    bytes_text(module.bytes)});
+    rows.push_back({module.name, concat(module.component, module.expert.empty() ? "" : " ", module.expert),
+                    module.kind, module.rank == 0 ? std::string("-") : concat(module.rank),
+                    number(module.alpha), std::string(dtype_name(module.dtype)), bytes_text(module.bytes)});
   std::vector<std::size_t> width(rows.front().size(), 0);
   for (const auto& row : rows)
     for (std::size_t i = 0; i < row.size(); ++i) width[i] = std::max(width[i], row[i].size());
-  std::string out = concat(file, ": ", dialect, method.empty() ? "" : " ", method, ", ", modules.size(), " modules, ",
-                           bytes_text(bytes), "\n");
+  std::string out = concat(file, ": ", dialect, method.empty() ? "" : " ", method, ", ", modules.size(),
+                           " modules, ", bytes_text(bytes), "\n");
   for (const auto& row : rows) {
     std::string line;
     for (std::size_t i = 0; i < row.size(); ++i) {

@@ -4,11 +4,11 @@
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/tucker.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/weights/convert.hpp>
 #include <tenon/weights/tensor_view.hpp>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
@@ -43,43 +43,28 @@ class PreparedMatrices {
         std::memcpy(to + (j * from.rows + i) * element, from.at(i, j), static_cast<std::size_t>(element));
     return {to, from.dtype, from.cols, from.rows, from.rows};
   }
-  /// out [n, cols * positions] from core [n, m, positions] and down [m, cols]: sum over m of core[n, m, p]
-  /// down[m, c], column c * positions + p. It is what a Tucker-decomposed convolution does to its input side.
+  /// [n, cols * positions]: what a core [n, m, positions] makes of the input side [m, cols].
   [[nodiscard]] kernels::WeightMatrix times_core(const kernels::WeightMatrix& core, std::int64_t positions,
                                                  const kernels::WeightMatrix& down) {
     const std::int64_t width = down.cols * positions;
     float* const to = floats(core.rows * width);
-    std::vector<float> row(static_cast<std::size_t>(core.cols));
-    std::vector<float> side(static_cast<std::size_t>(down.cols));
-    std::vector<double> sum(static_cast<std::size_t>(width));
-    for (std::int64_t n = 0; n < core.rows; ++n) {
-      decode(core.dtype, core.at(n, 0), core.cols, row.data());
-      std::fill(sum.begin(), sum.end(), 0.0);
-      for (std::int64_t m = 0; m < down.rows; ++m) {
-        decode(down.dtype, down.at(m, 0), down.cols, side.data());
-        for (std::int64_t c = 0; c < down.cols; ++c)
-          for (std::int64_t p = 0; p < positions; ++p)
-            sum[static_cast<std::size_t>(c * positions + p)] +=
-                static_cast<double>(row[static_cast<std::size_t>(m * positions + p)]) *
-                static_cast<double>(side[static_cast<std::size_t>(c)]);
-      }
-      for (std::int64_t c = 0; c < width; ++c)
-        to[n * width + c] = static_cast<float>(sum[static_cast<std::size_t>(c)]);
-    }
+    kernels::fold_core(core, down, to);
     return {reinterpret_cast<const std::byte*>(to), DType::f32, core.rows, width, width};
   }
-  /// row[i] col[j] m[i, j], as floats.
-  [[nodiscard]] kernels::WeightMatrix scaled(const kernels::WeightMatrix& m, const kernels::WeightVector& row,
-                                             const kernels::WeightVector& col) {
+  [[nodiscard]] const float* floats_of(const kernels::WeightVector& vector) {
+    float* const to = floats(vector.size);
+    decode(vector.dtype, vector.data, vector.size, to);
+    return to;
+  }
+  /// gain[i] m[i, j], as floats.
+  [[nodiscard]] kernels::WeightMatrix scaled_rows(const kernels::WeightMatrix& m,
+                                                  const kernels::WeightVector& gain) {
     float* const to = floats(m.rows * m.cols);
-    std::vector<float> rows(static_cast<std::size_t>(m.rows));
-    std::vector<float> cols(static_cast<std::size_t>(m.cols));
-    decode(row.dtype, row.data, m.rows, rows.data());
-    decode(col.dtype, col.data, m.cols, cols.data());
     for (std::int64_t i = 0; i < m.rows; ++i) {
+      float factor = 0;
+      decode(gain.dtype, gain.at(i), 1, &factor);
       decode(m.dtype, m.at(i, 0), m.cols, to + i * m.cols);
-      for (std::int64_t j = 0; j < m.cols; ++j)
-        to[i * m.cols + j] *= rows[static_cast<std::size_t>(i)] * cols[static_cast<std::size_t>(j)];
+      for (std::int64_t j = 0; j < m.cols; ++j) to[i * m.cols + j] *= factor;
     }
     return {reinterpret_cast<const std::byte*>(to), DType::f32, m.rows, m.cols, m.cols};
   }

@@ -14,6 +14,8 @@ namespace tenon {
   return {.a = factors.a,
           .b = factors.b,
           .scale = static_cast<float>(factors.scale * strength),
+          .row_gain = factors.row_gain,
+          .rank_gain = factors.rank_gain,
           .first_row = factors.first_row};
 }
 
