@@ -104,7 +104,7 @@ TEST_CASE("tenon-inspect says what is in a file, and how it fits a model") {
   const Ran alone = run(folder, concat("tenon-inspect -l ", goldens, "patterns"));
   CHECK(alone.code == 0);
   for (const char* line : {"dialect    PEFT, LORA\n", "kind       LoRA of rank 2, 1 modules\n",
-                           "kind       LoRA of rank 3, 1 modules\n", "dtype      F32, 280 B\n"})
+                           "kind       LoRA of rank 3, 1 modules\n", "dtype      F32, 328 B\n"})
     CHECK(alone.out.find(line) != std::string::npos);
   CHECK(alone.out.find("fc2                LoRA  3     8      F32    168 B\n") != std::string::npos);
   const Ran fits =
