@@ -265,6 +265,8 @@ inline void write_adapter(const std::string& path, std::vector<LoraSet> sets, co
       throw error(ErrorCode::bad_argument, concat("--metadata ", pair, ": expected key=value"));
     options.metadata.emplace_back(pair.substr(0, at), pair.substr(at + 1));
   }
+  if (like != nullptr)
+    for (const MetadataPair& pair : like->metadata) set_default(options.metadata, pair);
   const std::string_view format =
       to.format == "same" ? format_of(like->dialect) : std::string_view(to.format);
   if (like != nullptr && like->is_flattened && format != "kohya")
