@@ -168,6 +168,8 @@ class AdapterFile {
     std::vector<ParsedKey> keys;
     std::string_view name = wanted_name;
     bool has_name = !wanted_name.empty();
+    bool found_name = false;
+    std::vector<std::string_view> other_names; // of adapters that were not asked for
     for (const CheckpointTensor& tensor : file_.tensors()) {
       std::optional<AdapterKey> key = parse_key(*dialect_, tensor.name);
       if (!key) {
@@ -179,7 +181,12 @@ class AdapterFile {
         continue;
       }
       if (!key->adapter_name.empty() && key->adapter_name != name) {
-        if (!wanted_name.empty()) continue; // another adapter of the same file
+        if (!wanted_name.empty()) { // another adapter of the same file
+          bool is_known = false;
+          for (const std::string_view other : other_names) is_known = is_known || other == key->adapter_name;
+          if (!is_known) other_names.push_back(key->adapter_name);
+          continue;
+        }
         if (has_name) {
           add(FindingKind::duplicate, tensor.name,
               concat("the file has several adapters, ", name, " and ", key->adapter_name,
@@ -189,6 +196,7 @@ class AdapterFile {
         name = key->adapter_name;
         has_name = true;
       }
+      found_name = found_name || !key->adapter_name.empty();
       std::string id = concat(key->component, "|", key->expert, "|", key->module);
       keys.push_back({std::move(id), std::move(*key), &tensor});
     }
@@ -208,6 +216,12 @@ class AdapterFile {
         add(FindingKind::duplicate, tensor.name, concat("its slot already has ", before->name));
       else
         module.parts.push_back({key.part, &tensor});
+    }
+    if (!found_name && !other_names.empty()) {
+      std::string names;
+      for (const std::string_view other : other_names) names += concat(names.empty() ? "" : " or ", other);
+      add(FindingKind::unmatched_key, wanted_name,
+          concat("expected the name of an adapter of this file, ", names));
     }
   }
 

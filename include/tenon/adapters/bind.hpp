@@ -39,7 +39,14 @@ class AdapterBinder {
     report.file = data->file.path();
     report.dialect = file_.dialect().name;
     report.findings = file_.findings();
-    for (const AdapterModule& module : file_.modules()) bind(module);
+    bound_.assign(targets_.list.size(), nullptr);
+    for (const AdapterModule& module : file_.modules()) {
+      if (is_asked_for(module))
+        bind(module);
+      else if (left_out_ == nullptr)
+        left_out_ = &module;
+    }
+    if (report.matched.empty() && report.findings.empty() && left_out_ != nullptr) report_other_part();
     put_in_order(data->factors);
     put_in_order(data->deltas);
     put_in_order(data->biases);
@@ -63,10 +70,45 @@ class AdapterBinder {
     data_->report.findings.push_back({kind, std::string(module.key()), std::move(what)});
   }
 
+  /// Of a file for several parts of a pipeline: whether the module is for the one that the net is.
+  [[nodiscard]] bool is_asked_for(const AdapterModule& module) const noexcept {
+    return is_expert_asked_for(module) &&
+           (options_.component.empty() || module.component.empty() || module.component == options_.component);
+  }
+  [[nodiscard]] bool is_expert_asked_for(const AdapterModule& module) const noexcept {
+    return options_.expert.empty() || module.expert.empty() || module.expert == options_.expert;
+  }
+  /// All modules are for others.
+  void report_other_part() {
+    if (is_expert_asked_for(*left_out_))
+      return add(FindingKind::other_component, *left_out_,
+                 concat("expected a module of the ", options_.component, ", got one of the ",
+                        left_out_->component, "; the file has none for what was asked for"));
+    add(FindingKind::other_component, *left_out_,
+        concat("expected a module of the ", options_.expert, " expert, got one of the ", left_out_->expert,
+               " expert; the file has none for what was asked for"));
+  }
+  /// Two parts of a pipeline may give their modules the same names: both would change one slot.
+  [[nodiscard]] bool is_of_another_part(const AdapterModule& module, std::span<const NamedModule> named) {
+    for (const NamedModule& target : named) {
+      const AdapterModule*& before = bound_[static_cast<std::size_t>(target.module)];
+      if (before == nullptr) before = &module;
+      const bool is_other_expert = before->expert != module.expert;
+      if (!is_other_expert && before->component == module.component) continue;
+      const auto either = [](std::string_view what, std::string_view one, std::string_view other) {
+        return one.empty() || other.empty() ? std::string()
+                                            : concat("; choose the ", what, one, " or ", other);
+      };
+      add(FindingKind::duplicate, module,
+          concat("its slot already has ", before->key(),
+                 is_other_expert ? either("expert ", before->expert, module.expert)
+                                 : either("component ", before->component, module.component)));
+      return true;
+    }
+    return false;
+  }
+
   void bind(const AdapterModule& module) {
-    if (!options_.expert.empty() && !module.expert.empty() && module.expert != options_.expert) return;
-    if (!options_.component.empty() && !module.component.empty() && module.component != options_.component)
-      return;
     std::span<const NamedModule> named;
     if (file_.is_flattened()) {
       const NameTable::Flat flat = targets_.names.find_flattened(module.name);
@@ -93,6 +135,7 @@ class AdapterBinder {
       return add(FindingKind::unmatched_key, module,
                  concat("it is for ", named.front().parts, " projections together, of which the net has ",
                         named.size(), " slots"));
+    if (is_of_another_part(module, named)) return;
     for (const NamedModule& one : named) {
       ModuleBinder binder{.file = file_,
                           .module = module,
@@ -125,6 +168,8 @@ class AdapterBinder {
   Ledger& ledger_;
   AdapterData* data_ = nullptr;
   const PeftConfig* reported_settings_ = nullptr;
+  std::vector<const AdapterModule*> bound_{}; ///< by slot: the first module that changes it
+  const AdapterModule* left_out_ = nullptr;   ///< the first that is for another part of a pipeline
 };
 
 /// What `file` does to `targets`; its report holds everything that does not fit. Takes the mapping out of the

@@ -210,10 +210,11 @@ struct ModuleBinder {
     data.report.matched.push_back({path, own_rank, scale, kind});
   }
 
-  /// Adds a magnitude, if the module has one, and appends.
-  void append(SlotDelta delta, std::int64_t own_rank, std::string_view kind) {
+  /// Adds a magnitude, if the module has one, and appends. `cut`: the rows of a fused projection that are meant.
+  void append(SlotDelta delta, std::int64_t own_rank, std::string_view kind,
+              const std::optional<RowShare>& cut = std::nullopt) {
     if (const CheckpointTensor* const magnitude = find(Part::magnitude)) {
-      if (!set_magnitude(delta, *magnitude)) return;
+      if (!set_magnitude(delta, *magnitude, cut)) return;
       matched(kind == "LoRA" ? std::string_view("DoRA") : kind, own_rank, delta.scale);
     } else {
       matched(kind, own_rank, delta.scale);
@@ -222,13 +223,25 @@ struct ModuleBinder {
     bind_bias_parts(delta.scale);
   }
 
-  [[nodiscard]] bool set_magnitude(SlotDelta& delta, const CheckpointTensor& magnitude) const {
+  /// Whether a magnitude has a number for each of the file's `rows`, which then go with their rows; one for each
+  /// input has its norm over all rows, and cannot be taken apart.
+  [[nodiscard]] bool is_row_magnitude(const CheckpointTensor& magnitude, std::int64_t rows) const {
+    const TensorView& view = magnitude.view;
+    return view.size() == rows &&
+           (config != nullptr || view.rank == 1 || view.extent(0) != 1 || rows != target.in());
+  }
+
+  [[nodiscard]] bool set_magnitude(SlotDelta& delta, const CheckpointTensor& magnitude,
+                                   const std::optional<RowShare>& cut) const {
     const TensorView& view = magnitude.view;
     const bool is_peft = config != nullptr;
     const bool is_turned = is_peft && config->fan_in_fan_out;
     const bool is_for_inputs = view.rank > 1 && view.extent(0) == 1 && view.size() == target.in() &&
                                !(is_peft && view.size() == target.rows);
-    if (is_for_inputs || is_turned || (view.size() != target.rows && view.size() == target.in())) {
+    if (cut) {
+      if (!has_factor_dtype(magnitude)) return false;
+      delta.term.gain_axis = kernels::GainAxis::rows;
+    } else if (is_for_inputs || is_turned || (view.size() != target.rows && view.size() == target.in())) {
       delta.term.gain_axis = kernels::GainAxis::cols;
       delta.columns_per_gain = target.positions;
       if (!vector(magnitude, target.in(), "[in]")) return false;
@@ -239,6 +252,7 @@ struct ModuleBinder {
     if (delta.kind == AdapterKind::lora) delta.kind = AdapterKind::dora;
     delta.gains = GainSource::magnitude;
     delta.vector = flat_vector(view);
+    if (cut) delta.vector = {delta.vector.at(cut->file_row), delta.vector.dtype, cut->rows};
     const bool is_lycoris = !is_peft && magnitude.name.ends_with(".dora_scale");
     delta.dora_strength = dora_strength.value_or(is_lycoris ? DoraStrength::lycoris : DoraStrength::peft);
     return true;
@@ -270,15 +284,14 @@ struct ModuleBinder {
     }
     if (!check_rank(*a, own) || !down || !up || !share) return;
     const double scale = scale_for(own);
-    if (module.has(Part::magnitude)) {
-      if (name.share != NameShare::whole) {
-        static_cast<void>(is_whole("DoRA"));
-        return;
-      }
+    if (const CheckpointTensor* const magnitude = find(Part::magnitude)) {
+      const bool is_cut = is_row_magnitude(*magnitude, flat_matrix(b->view).rows) &&
+                          name.share == NameShare::part && name.is_fused;
+      if (!is_cut && !is_whole("DoRA")) return;
       SlotDelta delta{.slot = slot, .kind = AdapterKind::lora, .scale = scale};
       delta.term.form = kernels::DeltaForm::plain;
-      delta.term.first = {*up, *down};
-      return append(delta, own, "LoRA");
+      delta.term.first = {up->block(share->file_row, 0, share->rows, own), *down};
+      return append(delta, own, "LoRA", is_cut ? share : std::nullopt);
     }
     if (name.share == NameShare::swapped) {
       const std::int64_t half = target.rows / 2;

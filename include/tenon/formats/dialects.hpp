@@ -142,7 +142,10 @@ struct AdapterKey {
       const std::size_t at = module.rfind(mark);
       if (at != std::string_view::npos && at > 0) {
         const std::string_view name = module.substr(at + mark.size());
-        if (name.empty() || (name.front() == '.' && name.rfind('.') == 0)) ending->at = at;
+        if (name.empty() || (name.front() == '.' && name.rfind('.') == 0)) {
+          ending->at = at;
+          if (!name.empty()) ending->adapter_name = name.substr(1);
+        }
       }
     }
   }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// PEFT folders of every kind with random values, for all slots of any net whose widths are even: what tests of
+// behaviours that do not depend on a kind run over.
+#pragma once
+
+#include "support/file_bytes.hpp"
+#include "support/files.hpp"
+
+#include <array>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace tenon::test {
+
+inline constexpr std::array kind_names{std::string_view("LORA"), std::string_view("DORA"),
+                                       std::string_view("LOHA"), std::string_view("LOKR"),
+                                       std::string_view("IA3"),  std::string_view("OFT")};
+
+/// The tensors of one module, whose weight is [out, in].
+inline void add_kind(RandomTensors& tensors, std::string_view kind, const std::string& module,
+                     std::int64_t in, std::int64_t out, std::int64_t rank) {
+  if (kind == "LORA" || kind == "DORA") {
+    tensors.add(module + ".lora_A.weight", {rank, in});
+    tensors.add(module + ".lora_B.weight", {out, rank});
+    if (kind == "DORA") tensors.add(module + ".lora_magnitude_vector", {out});
+  } else if (kind == "LOHA") {
+    for (const std::string arm : {"1", "2"}) {
+      tensors.add(module + ".hada_w" + arm + "_a", {out, rank});
+      tensors.add(module + ".hada_w" + arm + "_b", {rank, in});
+    }
+  } else if (kind == "LOKR") {
+    tensors.add(module + ".lokr_w1", {2, 2});
+    tensors.add(module + ".lokr_w2_a", {out / 2, rank});
+    tensors.add(module + ".lokr_w2_b", {rank, in / 2});
+  } else if (kind == "IA3") {
+    tensors.add(module + ".ia3_l", {out, 1});
+  } else {
+    tensors.add(module + ".oft_R.weight", {in / 2, 1}); // blocks of 2: one number each
+  }
+}
+
+[[nodiscard]] inline std::string kind_config(std::string_view kind, std::int64_t rank, double alpha) {
+  const std::string numbers =
+      concat(R"("r": )", rank, R"(, ")", kind == "LOHA" || kind == "LOKR" ? "" : "lora_", R"(alpha": )",
+             std::to_string(alpha));
+  if (kind == "DORA") return concat(R"({"peft_type": "LORA", "use_dora": true, )", numbers, "}");
+  if (kind == "IA3") return R"({"peft_type": "IA3"})";
+  if (kind == "OFT") return R"({"peft_type": "OFT", "r": 0, "oft_block_size": 2})";
+  return concat(R"({"peft_type": ")", kind, R"(", )", numbers, "}");
+}
+
+struct KindOptions {
+  std::int64_t rank = 2;
+  double alpha = 3;
+  std::uint32_t seed = 7;
+};
+
+/// A folder with an adapter of `kind` for every slot of `Net`, or for its first `slots` alone. Returns the folder.
+template <class Net>
+std::string write_kind(const std::string& folder, std::string_view kind, const KindOptions& options = {},
+                       std::int64_t slots = -1) {
+  const Program& program = program_of<Net>();
+  RandomTensors tensors(options.seed, DType::f32);
+  for (std::int64_t i = 0; i < (slots < 0 ? program.slot_count : slots); ++i) {
+    const SlotEntry* entry = nullptr;
+    for (const SlotEntry& candidate : program.slots)
+      if (i >= candidate.base && i < candidate.base + candidate.copies) entry = &candidate;
+    add_kind(tensors, kind, "base_model.model." + slot_path(program, i), entry->in, entry->out, options.rank);
+  }
+  std::filesystem::create_directories(folder);
+  tensors.write(folder + "/adapter_model.safetensors");
+  write_file(folder + "/adapter_config.json", kind_config(kind, options.rank, options.alpha));
+  return folder;
+}
+
+} // namespace tenon::test
