@@ -79,6 +79,7 @@ int main(int count, char** arguments) {
         made.push_back({module.path, !recipe_of(options.method).on_deltas, module.kept, module.error});
       combined.push_back(std::move(one.set));
     }
+    adapters.front().metadata.clear(); // one adapter's would not be true of all
     tools::write_adapter(out, std::move(combined), to, &adapters.front());
     tools::print_errors(made, is_verbose);
   });

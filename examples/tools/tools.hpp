@@ -153,7 +153,8 @@ struct ReadArguments {
 /// An adapter as plain LoRA, a set for each component of its file.
 struct ReadAdapter {
   std::string_view dialect{};
-  bool is_flattened = false; ///< its paths have underscores for dots
+  bool is_flattened = false;            ///< its paths have underscores for dots
+  std::vector<MetadataPair> metadata{}; ///< of its header, but for what a writer states anew
   std::vector<Converted> parts{};
 
   [[nodiscard]] std::vector<LoraSet> sets() const {
@@ -185,6 +186,11 @@ inline ReadAdapter read_adapter(const std::string& path, const ReadArguments& fr
                                 const ToLoraOptions& svd) {
   AdapterFile file = from.open(path);
   ReadAdapter out{.dialect = file.dialect().name, .is_flattened = file.is_flattened() && from.model.empty()};
+  if (!file.file().files().empty())
+    for (const MetadataPair& pair : file.file().files()[0].header().metadata)
+      if (pair.first != "lora_adapter_metadata" && !pair.first.starts_with("ss_network_") &&
+          !pair.first.starts_with("sshs_"))
+        out.metadata.push_back(pair); // sshs_*: hashes of the file
   const auto read = [&](AdapterFile& adapter, LaidOutTargets on, std::string_view component) {
     const auto data = bind_adapter(adapter, on.targets, {.component = component, .expert = from.expert});
     refuse_misfits(data->report);
@@ -259,6 +265,8 @@ inline void write_adapter(const std::string& path, std::vector<LoraSet> sets, co
       throw error(ErrorCode::bad_argument, concat("--metadata ", pair, ": expected key=value"));
     options.metadata.emplace_back(pair.substr(0, at), pair.substr(at + 1));
   }
+  if (like != nullptr)
+    for (const MetadataPair& pair : like->metadata) set_default(options.metadata, pair);
   const std::string_view format =
       to.format == "same" ? format_of(like->dialect) : std::string_view(to.format);
   if (like != nullptr && like->is_flattened && format != "kohya")

@@ -161,11 +161,11 @@ TEST_CASE("What a format has no place for is refused in a full sentence") {
   CHECK_THROWS_WITH_AS(write_peft(path, LoraSet{}),
                        concat(path, ": expected an adapter of at least one module, got none").c_str(), error);
   set.component = "vae";
-  CHECK_THROWS_WITH_AS(
-      write_kohya(path, {&set, 1}),
-      "component vae: expected one of unet, transformer, text_encoder, text_encoder_2, text_encoder_3, "
-      "or a prefix for it, got neither",
-      error);
+  CHECK_THROWS_WITH_AS(write_kohya(path, {&set, 1}),
+                       "component vae: expected one of denoiser, unet, transformer, text_encoder, "
+                       "text_encoder_2, text_encoder_3, "
+                       "or a prefix for it, got neither",
+                       error);
   set.component = "";
   set.diffs.push_back({"norm.weight", Tensor({2}, {1, 1})});
   CHECK_THROWS_WITH_AS(

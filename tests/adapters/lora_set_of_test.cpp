@@ -45,7 +45,7 @@ bool same_set(const LoraSet& a, const LoraSet& b) {
 TEST_CASE("Every kind of adapter becomes plain LoRA with the change that its tool merges, and a true error") {
   Ledger ledger;
   std::map<std::string, SafetensorsFile> weights;
-  for (const char* tool : {"peft", "lycoris"})
+  for (const char* tool : {"peft", "lycoris", "kohya"})
     weights.emplace(tool, SafetensorsFile(kind_goldens(concat(tool, "_weights.safetensors")), ledger,
                                           Category::base_mapped));
   int compared = 0;
@@ -102,6 +102,23 @@ TEST_CASE("What is written as PEFT reads back as it was") {
   for (LoraModule& module : set.modules) module.pair.scale = 0.5;
   write_peft(folder.path(), set);
   CHECK(same_set(read_alone(folder.path()).set, set));
+}
+
+TEST_CASE("What is written, read and written again has the same bytes") {
+  const TemporaryFolder folder;
+  LoraSet set;
+  set.modules.push_back({.path = "a", .pair = random_pair(6, 8, 4, 0.5, 1)});
+  set.modules.push_back({.path = "b", .pair = random_pair(5, 24, 3, 0.3, 4)});
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    write_peft(folder.file("1"), set, {.dtype = dtype});
+    write_peft(folder.file("2"), read_alone(folder.file("1")).set, {.dtype = dtype});
+    for (const std::string name : {"/adapter_model.safetensors", "/adapter_config.json"})
+      CHECK(read_file(folder.file("1") + name) == read_file(folder.file("2") + name));
+    write_kohya(folder.file("1.safetensors"), {&set, 1}, {.dtype = dtype});
+    const Converted kohya = read_alone(folder.file("1.safetensors"), "denoiser");
+    write_kohya(folder.file("2.safetensors"), {&kohya.set, 1}, {.dtype = dtype, .prefix = "lora_unet"});
+    CHECK(read_file(folder.file("1.safetensors")) == read_file(folder.file("2.safetensors")));
+  }
 }
 
 TEST_CASE("What is written as kohya or diffusers reads back with the same deltas") {

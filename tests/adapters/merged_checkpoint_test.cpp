@@ -63,7 +63,7 @@ TEST_CASE("Every kind of adapter, merged into a checkpoint, gives the weights th
   const TemporaryFolder folder;
   Ledger ledger;
   std::map<std::string, SafetensorsFile> weights;
-  for (const char* tool : {"peft", "lycoris"})
+  for (const char* tool : {"peft", "lycoris", "kohya"})
     weights.emplace(tool, SafetensorsFile(kind_goldens(concat(tool, "_weights.safetensors")), ledger,
                                           Category::base_mapped));
   int compared = 0;

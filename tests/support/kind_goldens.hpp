@@ -20,7 +20,7 @@ namespace tenon::test {
 
 struct KindCase {
   std::string name{}; ///< "lora-plain@0.5": also how the keys of its goldens begin
-  std::string tool{}; ///< "peft" or "lycoris"
+  std::string tool{}; ///< "peft", "lycoris" or "kohya"
   std::string adapter{};
   std::string base{};
   std::string kind{};

@@ -103,10 +103,10 @@ TEST_CASE("tenon-inspect says what is in a file, and how it fits a model") {
   const TemporaryFolder folder;
   const Ran alone = run(folder, concat("tenon-inspect -l ", goldens, "patterns"));
   CHECK(alone.code == 0);
-  for (const char* line : {"dialect    PEFT\n", "kind       LoRA of rank 2, 1 modules\n",
-                           "kind       LoRA of rank 3, 1 modules\n", "dtype      F32, 4 tensors\n"})
+  for (const char* line : {"dialect    PEFT, LORA\n", "kind       LoRA of rank 2, 1 modules\n",
+                           "kind       LoRA of rank 3, 1 modules\n", "dtype      F32, 328 B\n"})
     CHECK(alone.out.find(line) != std::string::npos);
-  CHECK(alone.out.find("2.67\n") != std::string::npos); // 8 / 3
+  CHECK(alone.out.find("fc2                LoRA  3     8      F32    168 B\n") != std::string::npos);
   const Ran fits =
       run(folder, concat("tenon-inspect ", goldens, "patterns -m ", goldens, "tiny.safetensors"));
   CHECK(fits.code == 0);
@@ -202,6 +202,20 @@ TEST_CASE("tenon-resize states what it loses, and keeps the format") {
   CHECK(tensors(folder.file("r/adapter_model.safetensors")).at("base_model.model.fc1.lora_A.weight").size() ==
         2 * 12);
   CHECK(run(folder, concat("tenon-resize ", goldens, "rslora ", folder.file("r"), " -r 0")).code == 2);
+
+  // what a file says of itself stays, but for what is no longer so
+  const std::string kohya = folder.file("k.safetensors");
+  run(folder,
+      concat("tenon-convert ", goldens, "rslora ", kohya, " -t kohya --metadata ss_output_name=mine"));
+  REQUIRE(run(folder, concat("tenon-resize ", kohya, " ", folder.file("s.safetensors"), " -r 3")).code == 0);
+  Ledger ledger;
+  const SafetensorsFile small(folder.file("s.safetensors"), ledger, Category::adapter);
+  const auto line = [&](const char* key) {
+    const std::string* const value = small.header().metadata_value(key);
+    return value == nullptr ? std::string("none") : *value;
+  };
+  CHECK(line("ss_output_name") == "mine");
+  CHECK(line("ss_network_dim") == "3");
 }
 
 TEST_CASE("tenon-combine sums adapters exactly, and names what a method asks for") {

@@ -37,8 +37,9 @@ struct ComponentNames {
   std::string_view diffusers; ///< loaders/lora_pipeline.py
 };
 
-inline constexpr std::array<ComponentNames, 6> component_names{
+inline constexpr std::array<ComponentNames, 7> component_names{
     {{"", "lora_unet", "transformer"},
+     {"denoiser", "lora_unet", "transformer"},
      {"unet", "lora_unet", "unet"},
      {"transformer", "lora_unet", "transformer"},
      {"text_encoder", "lora_te1", "text_encoder"},

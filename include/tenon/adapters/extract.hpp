@@ -55,32 +55,34 @@ struct Extracted {
   std::int64_t unchanged = 0; ///< tensors that are the same in both, or differ by too little
 };
 
-/// Rows of tuned - base as floats; a row is a slice of the first dimension.
+/// Rows of tuned - base as floats; a row is a slice of the first dimension. Holds a tile of the base's, in the ledger.
 class Difference {
  public:
-  Difference(const TensorView& tuned, const TensorView& base)
+  Difference(const TensorView& tuned, const TensorView& base, Ledger& ledger)
       : tuned_(tuned), base_(base), cols_(tuned.extent(0) == 0 ? 0 : tuned.size() / tuned.extent(0)),
-        room_(static_cast<std::size_t>(source().tile_rows() * cols_)) {}
+        ledger_(ledger), room_(ledger, Category::scratch, tile_bytes(), "a difference of checkpoints") {}
 
   [[nodiscard]] RowSource source() const noexcept { return row_source(tuned_.extent(0), cols_, *this); }
   void operator()(std::int64_t first, std::int64_t count, float* out) const {
     const auto read = [&](const TensorView& view, float* to) {
       decode(view.dtype, view.data + first * cols_ * dtype_bytes(view.dtype), count * cols_, to);
     };
+    auto* const others = reinterpret_cast<float*>(room_.data());
     read(tuned_, out);
-    read(base_, room_.data());
-    for (std::int64_t i = 0; i < count * cols_; ++i) out[i] -= room_[static_cast<std::size_t>(i)];
+    read(base_, others);
+    for (std::int64_t i = 0; i < count * cols_; ++i) out[i] -= others[i];
   }
   /// The largest magnitude; NaN counts as infinite.
   [[nodiscard]] double largest() const {
     const std::int64_t step = source().tile_rows();
-    std::vector<float> tile(room_.size());
+    Buffer room(ledger_, Category::scratch, tile_bytes(), "a difference of checkpoints");
+    auto* const tile = reinterpret_cast<float*>(room.data());
     double most = 0;
     for (std::int64_t first = 0; first < tuned_.extent(0); first += step) {
       const std::int64_t count = std::min(step, tuned_.extent(0) - first);
-      (*this)(first, count, tile.data());
+      (*this)(first, count, tile);
       for (std::int64_t i = 0; i < count * cols_; ++i) {
-        const double size = std::abs(static_cast<double>(tile[static_cast<std::size_t>(i)]));
+        const double size = std::abs(static_cast<double>(tile[i]));
         if (!(size <= most)) most = size == size ? size : HUGE_VAL;
       }
     }
@@ -88,10 +90,15 @@ class Difference {
   }
 
  private:
+  [[nodiscard]] std::int64_t tile_bytes() const noexcept {
+    return source().tile_rows() * cols_ * static_cast<std::int64_t>(sizeof(float));
+  }
+
   TensorView tuned_;
   TensorView base_;
   std::int64_t cols_;
-  mutable std::vector<float> room_; // the base's rows
+  Ledger& ledger_;
+  mutable Buffer room_; // the base's rows
 };
 
 /// One extraction at work.
@@ -144,7 +151,8 @@ class Extraction {
       return leave_out(tensor, concat("expected floating-point values of at most 32 bits, got ",
                                       dtype_name(tensor.view.dtype), " and ", dtype_name(base->view.dtype)));
     if (tensor.view.rank == 0) return leave_out(tensor, "a single number has no rank");
-    const Difference difference(tensor.view, base->view);
+    Ledger& ledger = options_.svd.ledger != nullptr ? *options_.svd.ledger : process_ledger();
+    const Difference difference(tensor.view, base->view, ledger);
     if (difference.largest() <= options_.least_difference) return void(++out_.unchanged);
     if (tensor.view.rank == 1) return take_small(tensor, difference);
     if (!is_weight)

@@ -185,9 +185,11 @@ class Conversion {
       for (std::int64_t i = 0; i < one->b.rows; ++i) {
         float* const row = out.b.data() + (one->first_row + i) * out.rank + at;
         decode(one->b.dtype, one->b.at(i, 0), one->b.cols, row);
+        if (one->row_gain == nullptr && one->rank_gain == nullptr) continue;
         for (std::int64_t k = 0; k < one->b.cols; ++k) { // VeRA's vectors
-          if (one->row_gain != nullptr) row[k] *= one->row_gain[i];
-          if (one->rank_gain != nullptr) row[k] *= one->rank_gain[k];
+          const double gain = (one->row_gain != nullptr ? static_cast<double>(one->row_gain[i]) : 1.0) *
+                              (one->rank_gain != nullptr ? static_cast<double>(one->rank_gain[k]) : 1.0);
+          row[k] = static_cast<float>(gain * static_cast<double>(row[k]));
         }
       }
       at += one->a.rows;
