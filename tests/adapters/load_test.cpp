@@ -194,6 +194,19 @@ TEST_CASE("Report-only loads what fits and tells the rest") {
   CHECK(guard.slot_count() == 1);
 }
 
+TEST_CASE("The report prints as tables of what matched and of what did not") {
+  Folder folder;
+  folder.add_pair("fc1", 12, 8);
+  folder.add_pair("fc7", 8, 6);
+  const auto adapter = load_adapter<Tiny>(folder.write(), {.on_mismatch = OnMismatch::report});
+  const std::string table = adapter.report().table();
+  CHECK(table.substr(table.find('\n') + 1) ==
+        "slot  kind  rank  scale\n"
+        "fc1   LoRA  2     2\n"
+        "finding        key                                 what\n"
+        "unmatched key  base_model.model.fc7.lora_A.weight  the net has no slot fc7; the nearest is fc1\n");
+}
+
 TEST_CASE("A missing file or configuration is said with its path") {
   const TemporaryFolder folder;
   CHECK_THROWS_AS((void)load_adapter<Tiny>(folder.path()), error);

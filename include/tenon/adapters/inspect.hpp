@@ -5,6 +5,7 @@
 #pragma once
 
 #include <tenon/adapters/adapter_file.hpp>
+#include <tenon/core/text_table.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -87,37 +88,16 @@ struct AdapterSummary {
 }
 
 inline std::string AdapterSummary::text() const {
-  const auto number = [](std::optional<double> value) {
-    if (!value) return std::string("-");
-    const double hundredths = *value * 100;
-    const auto whole = static_cast<std::int64_t>(hundredths < 0 ? hundredths - 0.5 : hundredths + 0.5);
-    const std::int64_t size = whole < 0 ? -whole : whole;
-    std::string digits = concat(whole < 0 ? "-" : "", size / 100);
-    if (size % 100 != 0) digits += concat(".", size % 100 < 10 ? "0" : "", size % 100);
-    return digits;
-  };
   std::vector<std::vector<std::string>> rows{
       {"module", "component", "kind", "rank", "alpha", "dtype", "bytes"}};
   for (const ModuleSummary& module : modules)
     rows.push_back({module.name, concat(module.component, module.expert.empty() ? "" : " ", module.expert),
                     module.kind, module.rank == 0 ? std::string("-") : concat(module.rank),
-                    number(module.alpha), std::string(dtype_name(module.dtype)), bytes_text(module.bytes)});
-  std::vector<std::size_t> width(rows.front().size(), 0);
-  for (const auto& row : rows)
-    for (std::size_t i = 0; i < row.size(); ++i) width[i] = std::max(width[i], row[i].size());
+                    module.alpha ? number_text(*module.alpha) : std::string("-"),
+                    std::string(dtype_name(module.dtype)), bytes_text(module.bytes)});
   std::string out = concat(file, ": ", dialect, method.empty() ? "" : " ", method, ", ", modules.size(),
                            " modules, ", bytes_text(bytes), "\n");
-  for (const auto& row : rows) {
-    std::string line;
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      if (width[i] == 0) continue;
-      if (!line.empty()) line += "  ";
-      line += row[i];
-      line.append(width[i] - row[i].size(), ' ');
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    out += line + "\n";
-  }
+  out += text_table(rows);
   for (const Finding& finding : findings)
     out += concat(finding_name(finding.kind), ": ", finding.key, ": ", finding.what, "\n");
   return out;

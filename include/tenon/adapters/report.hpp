@@ -4,6 +4,7 @@
 #pragma once
 
 #include <tenon/core/text.hpp>
+#include <tenon/core/text_table.hpp>
 
 #include <cstdint>
 #include <string>
@@ -63,6 +64,21 @@ struct AdapterReport {
     if (matched.empty()) out += "; not one slot of this net is named in the file";
     for (const Finding& finding : findings)
       out += concat("\n  ", finding_name(finding.kind), ": ", finding.key, ": ", finding.what);
+    return out;
+  }
+
+  /// Everything, as tables: a row for each slot that matched, then one for each finding.
+  [[nodiscard]] std::string table() const {
+    std::vector<std::vector<std::string>> slots{{"slot", "kind", "rank", "scale"}};
+    for (const MatchedSlot& slot : matched)
+      slots.push_back({slot.slot, std::string(slot.kind),
+                       slot.rank == 0 ? std::string("-") : concat(slot.rank), number_text(slot.scale)});
+    std::vector<std::vector<std::string>> rest{{"finding", "key", "what"}};
+    for (const Finding& finding : findings)
+      rest.push_back({std::string(finding_name(finding.kind)), finding.key, finding.what});
+    std::string out = concat(file, ": ", dialect, " adapter\n");
+    if (!matched.empty()) out += text_table(slots);
+    if (!findings.empty()) out += text_table(rest);
     return out;
   }
 };
