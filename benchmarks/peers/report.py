@@ -216,7 +216,7 @@ What repeated merging leaves: the share of the base's elements that are not the 
 {drift_table(results['drift'])}
 
 ## Load, attach, switch
-A load maps and checks the file and attaches it; Tenon reads the values in the first pass, PEFT copies them when it loads.
+A load maps and checks the file and attaches it, without looking for NaN, as PEFT does not either (`checks_values = false`); Tenon reads the values in the first pass, PEFT copies them when it loads.
 One thread: neither side uses more here.
 
 {time_table(kinds('load', 'switch'), limits)}

@@ -18,7 +18,7 @@ enum class FindingKind : std::uint8_t {
   incomplete,      ///< A without B, or B without A
   wrong_shape,     ///< A or B does not fit its slot, or their ranks differ
   wrong_rank,      ///< the tensors' rank is not the configuration's, or not the adapter type's
-  wrong_dtype,     ///< neither F32, F16 nor BF16
+  wrong_dtype,     ///< none of F32, F16, BF16, F8_E4M3, F8_E5M2
   refused_kind,    ///< the slot, or Tenon, does not take this kind of adapter
   duplicate,       ///< two keys for one place
   unsupported,     ///< a setting of the configuration that changes the result and is not supported
