@@ -40,17 +40,20 @@ class AdapterBinder {
     report.dialect = file_.dialect().name;
     report.findings = file_.findings();
     bound_.assign(targets_.list.size(), nullptr);
+    for (const CheckpointTensor* const shared : {file_.vera_a(), file_.vera_b()})
+      if (shared != nullptr && options_.checks_values && !check_values(*shared, report))
+        shared_is_finite_ = false;
     for (const AdapterModule& module : file_.modules()) {
-      if (is_asked_for(module))
+      if (!is_asked_for(module)) {
+        if (left_out_ == nullptr) left_out_ = &module;
+      } else if (has_finite_values(module)) {
         bind(module);
-      else if (left_out_ == nullptr)
-        left_out_ = &module;
+      }
     }
     if (report.matched.empty() && report.findings.empty() && left_out_ != nullptr) report_other_part();
     put_in_order(data->factors);
     put_in_order(data->deltas);
     put_in_order(data->biases);
-    if (options_.checks_values) check_values(data->file, report);
     return data;
   }
 
@@ -64,6 +67,15 @@ class AdapterBinder {
     std::vector<Bound> sorted(all.size());
     for (const Bound& bound : all) sorted[next[static_cast<std::size_t>(bound.slot)]++] = bound;
     all.swap(sorted);
+  }
+
+  /// A module with NaN in one tensor is not bound at all.
+  [[nodiscard]] bool has_finite_values(const AdapterModule& module) {
+    if (!options_.checks_values) return true;
+    bool is_finite = shared_is_finite_ || !module.has(AdapterPart::vera_lambda_b);
+    for (const AdapterModule::Part& part : module.parts)
+      if (!check_values(*part.tensor, data_->report)) is_finite = false;
+    return is_finite;
   }
 
   void add(FindingKind kind, const AdapterModule& module, std::string what) {
@@ -169,7 +181,8 @@ class AdapterBinder {
   AdapterData* data_ = nullptr;
   const PeftConfig* reported_settings_ = nullptr;
   std::vector<const AdapterModule*> bound_{}; ///< by slot: the first module that changes it
-  const AdapterModule* left_out_ = nullptr;   ///< the first that is for another part of a pipeline
+  bool shared_is_finite_ = true;
+  const AdapterModule* left_out_ = nullptr; ///< the first that is for another part of a pipeline
 };
 
 /// What `file` does to `targets`; its report holds everything that does not fit. Takes the mapping out of the

@@ -50,14 +50,14 @@ template <class Word>
   return -1;
 }
 
-/// Adds a finding for each tensor that has such a value.
-inline void check_values(const Checkpoint& file, AdapterReport& report) {
-  for (const CheckpointTensor& tensor : file.tensors()) {
-    if (const std::int64_t at = first_not_finite(tensor.view); at >= 0)
-      report.findings.push_back({FindingKind::not_finite, std::string(tensor.name),
-                                 concat("its value number ", at, " is NaN or infinite")});
-    drop_pages({.data = tensor.view.data, .bytes = static_cast<std::size_t>(tensor.view.bytes())});
-  }
+/// Whether all its values are numbers; adds a finding if not.
+[[nodiscard]] inline bool check_values(const CheckpointTensor& tensor, AdapterReport& report) {
+  const std::int64_t at = first_not_finite(tensor.view);
+  if (at >= 0)
+    report.findings.push_back({FindingKind::not_finite, std::string(tensor.name),
+                               concat("its value number ", at, " is NaN or infinite")});
+  drop_pages({.data = tensor.view.data, .bytes = static_cast<std::size_t>(tensor.view.bytes())});
+  return at < 0;
 }
 
 } // namespace tenon
