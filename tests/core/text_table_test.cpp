@@ -14,8 +14,8 @@ TEST_CASE("Columns are as wide as their widest cell and lines end with their tex
 }
 
 TEST_CASE("Numbers have six digits at most") {
-  CHECK(number_text(0.5) == "0.5");
-  CHECK(number_text(-2) == "-2");
-  CHECK(number_text(1.0 / 3) == "0.333333");
-  CHECK(number_text(1e-9) == "1e-09");
+  CHECK(rounded_text(0.5) == "0.5");
+  CHECK(rounded_text(-2) == "-2");
+  CHECK(rounded_text(1.0 / 3) == "0.333333");
+  CHECK(rounded_text(1e-9) == "1e-09");
 }

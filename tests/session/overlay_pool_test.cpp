@@ -43,6 +43,22 @@ TEST_CASE("What a guard releases goes back unless the session was told to keep i
   CHECK(held() == start);
 }
 
+TEST_CASE("An attach that fails leaves what was kept") {
+  Fixture<Mlp> f;
+  Session session(f.model);
+  const std::int64_t overlay = session.plan<merged>(f.tone).bytes[Category::overlay];
+  session.keep_overlays(overlay);
+  {
+    const Guard guard = session.attach<merged>(f.tone);
+  }
+  const BytesByCategory before = session.ledger().current();
+  CHECK(before[Category::overlay] >= overlay);
+  const auto stop = on_progress([](const AttachProgress&) { return false; });
+  CHECK_THROWS_AS((void)session.attach<merged>(f.tone, stop), error);
+  CHECK(session.ledger().current() == before);
+  CHECK(session.kept_overlay_bytes() == overlay);
+}
+
 TEST_CASE("What is kept gives way to what a budget has no room for beside it") {
   Fixture<Mlp> f;
   Ledger ledger;

@@ -93,7 +93,7 @@ inline std::string AdapterSummary::text() const {
   for (const ModuleSummary& module : modules)
     rows.push_back({module.name, concat(module.component, module.expert.empty() ? "" : " ", module.expert),
                     module.kind, module.rank == 0 ? std::string("-") : concat(module.rank),
-                    module.alpha ? number_text(*module.alpha) : std::string("-"),
+                    module.alpha ? rounded_text(*module.alpha) : std::string("-"),
                     std::string(dtype_name(module.dtype)), bytes_text(module.bytes)});
   std::string out = concat(file, ": ", dialect, method.empty() ? "" : " ", method, ", ", modules.size(),
                            " modules, ", bytes_text(bytes), "\n");

@@ -72,7 +72,7 @@ struct AdapterReport {
     std::vector<std::vector<std::string>> slots{{"slot", "kind", "rank", "scale"}};
     for (const MatchedSlot& slot : matched)
       slots.push_back({slot.slot, std::string(slot.kind),
-                       slot.rank == 0 ? std::string("-") : concat(slot.rank), number_text(slot.scale)});
+                       slot.rank == 0 ? std::string("-") : concat(slot.rank), rounded_text(slot.scale)});
     std::vector<std::vector<std::string>> rest{{"finding", "key", "what"}};
     for (const Finding& finding : findings)
       rest.push_back({std::string(finding_name(finding.kind)), finding.key, finding.what});

@@ -10,7 +10,7 @@
 namespace tenon {
 
 /// "0.5", "3.0517e-05": six digits at most.
-[[nodiscard]] inline std::string number_text(double value) {
+[[nodiscard]] inline std::string rounded_text(double value) {
   char text[32];
   const int size = std::snprintf(text, sizeof text, "%.6g", value);
   return {text, static_cast<std::size_t>(size > 0 ? size : 0)};

@@ -30,14 +30,16 @@ class [[nodiscard]] Guard {
   explicit Guard(AttachPlan plan, ProgressRef progress = {}) : plan_(std::move(plan)), claim_(plan_) {
     SessionState& session = *plan_.session;
     const std::string operation = concat("attach (", attach_mode_name(plan_.mode), ")");
-    if (plan_.generation != session.adapter_generation()) count_plan(plan_); // guards have come and gone
+    // guards have come and gone, or the session's threads and scratch are others
+    if (plan_.generation != session.adapter_generation() || plan_.has_deltas()) count_plan(plan_);
     check_files(plan_);
     session.overlays().require(plan_.bytes, operation);
     Workspace::Growth scratch(session.workspace(), plan_.has_deltas());
-    overlay_bytes_ = session.overlays().take(plan_.bytes[Category::overlay], operation);
-    attachment_ = Attachment(plan_, overlay_bytes_.data(), operation);
+    OverlayPool::Loan overlays(session.overlays(), plan_.bytes[Category::overlay], operation);
+    attachment_ = Attachment(plan_, overlays.data(), operation);
     write(attachment_, plan_, progress);
     attachment_.link(session.slots()); // nothing from here on can fail
+    overlay_bytes_ = overlays.claim();
     scratch.keep();
     plan_.bytes[Category::scratch] = 0; // the session's from now on
     session.guard_begins();
@@ -81,8 +83,7 @@ class [[nodiscard]] Guard {
     BytesByCategory asked = next.bytes;
     if (keeps_bytes) asked[Category::overlay] = 0;
     session.overlays().require(asked, operation);
-    Buffer bytes;
-    if (!keeps_bytes) bytes = session.overlays().take(asked[Category::overlay], operation);
+    OverlayPool::Loan bytes(session.overlays(), asked[Category::overlay], operation);
     Workspace::Growth scratch(session.workspace(), next.has_deltas());
     Attachment fresh(next, keeps_bytes ? overlay_bytes_.data() : bytes.data(), operation);
     write(fresh, next, progress);
@@ -92,7 +93,7 @@ class [[nodiscard]] Guard {
     attachment_ = std::move(fresh);
     if (!keeps_bytes) {
       session.overlays().give(std::move(overlay_bytes_));
-      overlay_bytes_ = std::move(bytes);
+      overlay_bytes_ = bytes.claim();
     }
     plan_ = std::move(next);
     plan_.replaced = {};

@@ -56,6 +56,31 @@ class OverlayPool {
     trim();
     return Buffer(ledger_, Category::overlay, bytes, operation);
   }
+  /// A taken buffer that, if it was a kept one, is kept again unless somebody claims it: an attach that fails
+  /// leaves what it found.
+  class Loan {
+   public:
+    /// Throws as `take`.
+    Loan(OverlayPool& pool, std::int64_t bytes, std::string_view operation)
+        : pool_(pool), was_kept_(pool.find(bytes) != nullptr), buffer_(pool.take(bytes, operation)) {}
+    ~Loan() {
+      if (was_kept_) pool_.give(std::move(buffer_));
+    }
+    Loan(const Loan&) = delete;
+    Loan& operator=(const Loan&) = delete;
+
+    [[nodiscard]] std::byte* data() noexcept { return buffer_.data(); }
+    [[nodiscard]] Buffer claim() noexcept {
+      was_kept_ = false;
+      return std::move(buffer_);
+    }
+
+   private:
+    OverlayPool& pool_;
+    bool was_kept_;
+    Buffer buffer_;
+  };
+
   /// Keeps the buffer if the limit has room, else gives it back. Allocates nothing.
   void give(Buffer buffer) noexcept {
     if (buffer.bytes() == 0 || kept_ + buffer.bytes() > limit_) return;
