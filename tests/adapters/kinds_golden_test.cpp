@@ -20,8 +20,8 @@ namespace {
 const std::string folder = TENON_TEST_DATA "/goldens/kinds/";
 
 /// A module's weight or bias with the adapter merged into it, as floats.
-std::vector<float> merged(const AdapterTargets& targets, std::int32_t slot, const AdapterAt& adapter,
-                          bool is_bias, Ledger& ledger) {
+std::vector<float> merged_values(const AdapterTargets& targets, std::int32_t slot, const AdapterAt& adapter,
+                                 bool is_bias, Ledger& ledger) {
   const AdapterTarget& target = targets.at(slot);
   if (is_bias) {
     std::vector<float> out(static_cast<std::size_t>(target.bias != 0 ? target.bias : target.rows));
@@ -105,7 +105,7 @@ TEST_CASE("Weights merged with adapters of every kind are those of the tools tha
         CHECK(tensor == "lm_head.weight");
         continue;
       }
-      const std::vector<float> ours = merged(targets, found[0].module, at, is_bias, ledger);
+      const std::vector<float> ours = merged_values(targets, found[0].module, at, is_bias, ledger);
       CHECK(relative_error(goldens.at(c.tool).view(entry), ours) <= c.tolerance);
     }
     CHECK_FALSE(expected.empty());
