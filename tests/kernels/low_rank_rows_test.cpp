@@ -173,8 +173,8 @@ TEST_CASE("Factors of 8 bits give what their values in float give") {
     const std::vector<std::byte> b = bytes(out * rank);
     FloatMatrix wide_a(rank, in, 0);
     FloatMatrix wide_b(out, rank, 0);
-    decode(type, a.data(), rank * in, wide_a.view.data);
-    decode(type, b.data(), out * rank, wide_b.view.data);
+    decode_fp8(type, a.data(), rank * in, wide_a.view.data);
+    decode_fp8(type, b.data(), out * rank, wide_b.view.data);
     const LowRankTerm term{{a.data(), type, rank, in, in}, {b.data(), type, out, rank, rank}, 0.25f};
     const LowRankTerm wide{as_weight(wide_a.view), as_weight(wide_b.view), 0.25f};
     for_each_instruction_set([&](const VectorKernels& kernels) {
