@@ -9,12 +9,12 @@
 //   Copy                                                           [batch, tokens, 16]
 //   repeat 2 times
 //   LayerNorm        blocks.*.norm                                 [batch, tokens, 16]       [16]
-//   Linear           blocks.*.fc                                   [batch, tokens, 16]       [16, 16]       LoRA
+//   Linear           blocks.*.fc                                   [batch, tokens, 16]       [16, 16]       any kind
 //   Gelu             blocks.*                                      [batch, tokens, 16]
 //   Scale            blocks.*.scale                                [batch, tokens, 16]       [16]
 //   Add              blocks.*                                      [batch, tokens, 16]
 //   end of repeat
-//   Linear           head                                          [batch, tokens, 4]        [4, 16]        LoRA
+//   Linear           head                                          [batch, tokens, 4]        [4, 16]        any kind
 //
 //   the checkpoint's tensors:
 //     blocks.*.norm.weight [16] x 2

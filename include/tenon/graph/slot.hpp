@@ -84,8 +84,9 @@ struct NoSlot {
   return (kinds & static_cast<std::uint32_t>(kind)) != 0;
 }
 
-/// "LoRA, DoRA": the names of a slot's kinds.
+/// "LoRA, DoRA": the names of a slot's kinds; "any kind" for all of them.
 [[nodiscard]] inline std::string slot_kinds_text(std::uint32_t kinds) {
+  if (kinds == AnySlot::kinds) return "any kind";
   std::string out;
   for (int i = 0; i < adapter_kind_count; ++i) {
     const auto kind = static_cast<AdapterKind>(1u << i);
