@@ -52,6 +52,9 @@ TEST_CASE("Names that only look like parts are modules") {
   CHECK(peft("base_model.model.weight.bias.lora_A.weight") == "||weight.bias|LoRA A");
   CHECK(peft("base_model.model.a.lora_A.a.weight") == "||a|LoRA A"); // an adapter named as the module
   CHECK(peft("base_model.model.lora_A.weight") == "||lora_A|a whole weight");
+  CHECK(peft("base_model.model.norm.scale.weight") ==
+        "||norm.scale|a whole weight"); // no adapter named weight
+  CHECK(peft("base_model.model.a.diff.bias") == "||a.diff|a whole bias");
   CHECK(peft("lora_unet_a.lora_down.weight") == "-");
   CHECK(peft("model.a.lora_A.weight") == "-");
 }

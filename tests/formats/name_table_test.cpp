@@ -7,12 +7,12 @@ using namespace tenon;
 
 namespace {
 
-std::string first(const NameTable& table, std::string_view name) {
+std::string first(NameTable& table, std::string_view name) {
   const auto found = table.find(name);
   return found.empty() ? "-" : table.names()[static_cast<std::size_t>(found[0].module)];
 }
 std::string flat(NameTable& table, std::string_view name) {
-  const NameTable::Flat found = table.find_flattened(name);
+  const NameList::Flat found = table.find_flattened(name);
   if (found.is_ambiguous) return "ambiguous";
   return found.modules.empty() ? "-" : table.names()[static_cast<std::size_t>(found.modules[0].module)];
 }

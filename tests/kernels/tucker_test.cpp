@@ -36,12 +36,3 @@ TEST_CASE("A core and a factor become one factor, in double and rounded once") {
           }
     }
 }
-
-TEST_CASE("A stored factor is turned round") {
-  const StoredMatrix from(5, 7, DType::f16, 3, {.shift = 1, .padding = 1});
-  std::vector<float> to(35);
-  fill_turned(from.view, to.data());
-  for (std::int64_t i = 0; i < 5; ++i)
-    for (std::int64_t j = 0; j < 7; ++j)
-      CHECK(static_cast<double>(to[static_cast<std::size_t>(j * 5 + i)]) == from(i, j));
-}

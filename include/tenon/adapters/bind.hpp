@@ -123,7 +123,7 @@ class AdapterBinder {
   void bind(const AdapterModule& module) {
     std::span<const NamedModule> named;
     if (file_.is_flattened()) {
-      const NameTable::Flat flat = targets_.names.find_flattened(module.name);
+      const NameList::Flat flat = targets_.names.find_flattened(module.name);
       if (flat.is_ambiguous)
         return add(FindingKind::ambiguous, module,
                    concat("two modules of the net are written ", module.name, " once dots are underscores"));
@@ -149,18 +149,17 @@ class AdapterBinder {
                         named.size(), " slots"));
     if (is_of_another_part(module, named)) return;
     for (const NamedModule& one : named) {
-      ModuleBinder binder{.file = file_,
-                          .module = module,
-                          .config = config,
-                          .target = targets_.at(one.module),
-                          .path = targets_.name(one.module),
-                          .slot = one.module,
-                          .name = one,
-                          .rank = options_.rank,
-                          .dora_strength = options_.dora_strength,
-                          .data = *data_,
-                          .prepared = PreparedMatrices(ledger_, data_->prepared)};
-      binder.bind();
+      bind_module({.file = file_,
+                   .module = module,
+                   .config = config,
+                   .target = targets_.at(one.module),
+                   .path = targets_.name(one.module),
+                   .slot = one.module,
+                   .name = one,
+                   .rank = options_.rank,
+                   .dora_strength = options_.dora_strength,
+                   .data = *data_,
+                   .prepared = PreparedMatrices(ledger_, data_->prepared)});
     }
   }
 

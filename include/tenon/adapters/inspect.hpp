@@ -53,9 +53,7 @@ struct AdapterSummary {
   const std::optional<AdapterKind> kind = kind_of(module);
   std::string out(kind ? adapter_kind_name(*kind) : std::string_view("unknown"));
   if (module.has(AdapterPart::magnitude)) out += " + DoRA";
-  const bool has_bias = module.has(AdapterPart::lora_bias) || module.has(AdapterPart::diff_bias) ||
-                        module.has(AdapterPart::norm_bias) || module.has(AdapterPart::whole_bias);
-  if (has_bias && kind != AdapterKind::bias) out += " + bias";
+  if (module.has_bias() && kind != AdapterKind::bias) out += " + bias";
   return out;
 }
 

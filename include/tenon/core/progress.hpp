@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Watching, and stopping, long work on files: a callback that is told how far it has come and says whether to go on.
+// Watching, and stopping, long work: a callback that is told how far it has come and says whether to go on.
 // Cost: a call through a pointer. Threads: called on the thread that works.
 #pragma once
 
@@ -16,18 +16,18 @@ struct Progress {
 };
 
 /// A callback that lives elsewhere, without its type; empty by default. One that returns nothing says "go on".
-class ProgressCallback {
+template <class Event>
+class CallbackRef {
  public:
-  ProgressCallback() = default;
-  /// `f(const Progress&)`, which must outlive the work.
+  CallbackRef() = default;
+  /// `f(const Event&)`, which must outlive the work.
   template <class F>
-    requires(!std::is_same_v<std::remove_cv_t<F>, ProgressCallback> &&
-             std::is_invocable_v<F&, const Progress&>)
+    requires(!std::is_same_v<std::remove_cv_t<F>, CallbackRef> && std::is_invocable_v<F&, const Event&>)
   // NOLINTNEXTLINE(google-explicit-constructor): an option that is given as it is
-  ProgressCallback(F& f) noexcept
-      : object_(&f), call_([](const void* object, const Progress& progress) {
+  CallbackRef(F& f) noexcept
+      : object_(&f), call_([](const void* object, const Event& progress) {
           F& function = *static_cast<F*>(const_cast<void*>(object)); // NOLINT: F is const where f is
-          if constexpr (std::is_void_v<std::invoke_result_t<F&, const Progress&>>) {
+          if constexpr (std::is_void_v<std::invoke_result_t<F&, const Event&>>) {
             function(progress);
             return true;
           } else {
@@ -35,14 +35,18 @@ class ProgressCallback {
           }
         }) {}
 
+  [[nodiscard]] explicit operator bool() const noexcept { return call_ != nullptr; }
   /// Whether to go on; true without a callback.
-  [[nodiscard]] bool operator()(const Progress& progress) const {
+  [[nodiscard]] bool operator()(const Event& progress) const {
     return call_ == nullptr || call_(object_, progress);
   }
 
  private:
   const void* object_ = nullptr;
-  bool (*call_)(const void*, const Progress&) = nullptr;
+  bool (*call_)(const void*, const Event&) = nullptr;
 };
+
+/// Of work on files.
+using ProgressCallback = CallbackRef<Progress>;
 
 } // namespace tenon

@@ -133,7 +133,7 @@ struct AdapterKey {
   if (dialect.has_processors) ending = find_processor_ending(key);
   if (!ending) ending = find_ending(key, lora_endings, dialect.has_adapter_names);
   if (!ending && dialect.has_adapter_names) ending = find_ending(key, peft_endings, true);
-  if (!ending) ending = find_ending(key, lycoris_endings, false);
+  if (!ending) ending = find_ending(key, lycoris_endings, dialect.has_adapter_names);
   if (!ending && dialect.has_whole_tensors) {
     ending = find_ending(key, whole_endings, false);
     if (ending) { // PEFT's state dict: <module>.modules_to_save.<adapter>.weight

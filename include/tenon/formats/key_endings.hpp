@@ -19,25 +19,12 @@ struct KeyEnding {
   AdapterPart part;
 };
 
-/// PEFT's, beside those that all tools share.
+/// PEFT's alone.
 inline constexpr std::array peft_endings{
     KeyEnding{".lora_embedding_A", "", AdapterPart::embedding_a},
     KeyEnding{".lora_embedding_B", "", AdapterPart::embedding_b},
     KeyEnding{".lora_magnitude_vector", ".weight", AdapterPart::magnitude},
     KeyEnding{".lora_magnitude_vector", "", AdapterPart::magnitude},
-    KeyEnding{".hada_w1_a", "", AdapterPart::hada_w1_a},
-    KeyEnding{".hada_w1_b", "", AdapterPart::hada_w1_b},
-    KeyEnding{".hada_w2_a", "", AdapterPart::hada_w2_a},
-    KeyEnding{".hada_w2_b", "", AdapterPart::hada_w2_b},
-    KeyEnding{".hada_t1", "", AdapterPart::hada_t1},
-    KeyEnding{".hada_t2", "", AdapterPart::hada_t2},
-    KeyEnding{".lokr_w1", "", AdapterPart::lokr_w1},
-    KeyEnding{".lokr_w1_a", "", AdapterPart::lokr_w1_a},
-    KeyEnding{".lokr_w1_b", "", AdapterPart::lokr_w1_b},
-    KeyEnding{".lokr_w2", "", AdapterPart::lokr_w2},
-    KeyEnding{".lokr_w2_a", "", AdapterPart::lokr_w2_a},
-    KeyEnding{".lokr_w2_b", "", AdapterPart::lokr_w2_b},
-    KeyEnding{".lokr_t2", "", AdapterPart::lokr_t2},
     KeyEnding{".ia3_l", "", AdapterPart::ia3_factor},
     KeyEnding{".oft_R", ".weight", AdapterPart::oft_r},
     KeyEnding{".oft_R", "", AdapterPart::oft_r},
@@ -68,7 +55,7 @@ inline constexpr std::array lora_endings{
     KeyEnding{".diff_b", "", AdapterPart::diff_bias},
 };
 
-/// LyCORIS's, which never hold an adapter's name.
+/// LyCORIS's, some of which PEFT has too.
 inline constexpr std::array lycoris_endings{
     KeyEnding{".scalar", "", AdapterPart::scalar},
     KeyEnding{".hada_w1_a", "", AdapterPart::hada_w1_a},
@@ -158,7 +145,8 @@ find_ending(std::string_view key, std::span<const KeyEnding> endings, bool takes
     if (name.empty()) return FoundEnding{.at = at, .part = ending.part};
     if (!takes_names || name.size() < 2 || name.front() != '.') continue;
     name.remove_prefix(1);
-    if (name.find('.') == std::string_view::npos)
+    // a module called `scale` has a `weight`, and no adapter of that name
+    if (name.find('.') == std::string_view::npos && name != "weight" && name != "bias")
       return FoundEnding{.at = at, .part = ending.part, .adapter_name = name};
   }
   return std::nullopt;

@@ -38,7 +38,6 @@ struct PeftConfig {
   bool is_dora = false;                   ///< each module has a magnitude vector
   bool fan_in_fan_out = false;            ///< weights are stored [in, out], as GPT-2's
   std::vector<std::string> feedforward{}; ///< IA3: modules whose input is multiplied, not their output
-  bool block_share = false;               ///< OFT: one block for all
   bool constrained = false;               ///< OFT: coft
   double constraint = 0;                  ///< OFT: eps
   std::int64_t neumann_terms =
@@ -110,7 +109,6 @@ class PeftConfigReader {
     config.rank_stabilised = is_on("use_rslora");
     config.is_dora = is_on("use_dora");
     config.fan_in_fan_out = is_on("fan_in_fan_out");
-    config.block_share = is_on("block_share");
     config.constrained = is_on("coft");
     if (const JsonValue* value = given("eps")) config.constraint = value->number(what("eps"));
     if (is_on("use_cayley_neumann"))

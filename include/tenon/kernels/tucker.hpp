@@ -2,7 +2,7 @@
 // Convolutions whose low-rank factors have a core (Tucker; LyCORIS's lora_mid, hada_t1, hada_t2, lokr_t2, and
 // formats that copy it): Delta[o, i, s] = sum_nm left[o, n] core[n, m, s] right[m, i], s being a place of the
 // kernel. The core and `right` are made one factor [n, in * places] once, at load, so that every kernel sees
-// a plain pair; where a tool stores `left` as [n, out], it is turned round. Sums in double, rounded once.
+// a plain pair. Sums in double, rounded once.
 // Cost: 2 n m in places operations, the floats that the caller gives and, meanwhile, those of both factors.
 // One thread.
 #pragma once
@@ -47,14 +47,6 @@ inline void fold_core(WeightMatrix core, WeightMatrix right, float* to) {
     for (std::int64_t k = 0; k < width; ++k)
       to[a * width + k] = static_cast<float>(sums[static_cast<std::size_t>(k)]);
   }
-}
-
-/// to [cols, rows] = the stored matrix turned round, as floats. Throws std::bad_alloc.
-inline void fill_turned(WeightMatrix from, float* to) {
-  const std::vector<float> values = decoded(from);
-  for (std::int64_t i = 0; i < from.rows; ++i)
-    for (std::int64_t j = 0; j < from.cols; ++j)
-      to[j * from.rows + i] = values[static_cast<std::size_t>(i * from.cols + j)];
 }
 
 } // namespace tenon::kernels

@@ -6,6 +6,8 @@
 // are then as they were before.
 #pragma once
 
+#include <tenon/core/progress.hpp>
+
 #include <concepts>
 #include <cstdint>
 #include <string_view>
@@ -38,32 +40,7 @@ struct IsProgress : std::false_type {};
 template <class F>
 struct IsProgress<OnProgress<F>> : std::true_type {};
 
-/// A callback that lives elsewhere, without its type; empty by default.
-class ProgressRef {
- public:
-  ProgressRef() = default;
-  template <class F>
-  // NOLINTNEXTLINE(google-explicit-constructor): an argument that lives as long as the call
-  ProgressRef(const OnProgress<F>& callback) noexcept
-      : object_(const_cast<F*>(
-            &callback.function)), // NOLINT(cppcoreguidelines-pro-type-const-cast): it may count
-        call_([](void* object, const AttachProgress& progress) {
-          F& function = *static_cast<F*>(object);
-          if constexpr (std::is_void_v<std::invoke_result_t<F&, const AttachProgress&>>) {
-            function(progress);
-            return true;
-          } else {
-            return static_cast<bool>(function(progress));
-          }
-        }) {}
-
-  [[nodiscard]] explicit operator bool() const noexcept { return call_ != nullptr; }
-  /// Whether to go on. Precondition: not empty.
-  [[nodiscard]] bool operator()(const AttachProgress& progress) const { return call_(object_, progress); }
-
- private:
-  void* object_ = nullptr;
-  bool (*call_)(void*, const AttachProgress&) = nullptr;
-};
+/// Of an attach.
+using ProgressRef = CallbackRef<AttachProgress>;
 
 } // namespace tenon

@@ -143,7 +143,8 @@ class Session {
   static void find_progress(const Argument&, ProgressRef&) noexcept {}
   template <class F>
   static void find_progress(const OnProgress<F>& callback, ProgressRef& progress) noexcept {
-    progress = ProgressRef(callback);
+    progress = ProgressRef(
+        const_cast<F&>(callback.function)); // NOLINT(cppcoreguidelines-pro-type-const-cast): it may count
   }
 
   /// One argument of `attach`.
