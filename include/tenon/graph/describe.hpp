@@ -16,16 +16,6 @@ class Describer {
  public:
   explicit Describer(const Program& program) : program_(program) {}
 
-  [[nodiscard]] std::string shape(const Shape& shape) const {
-    std::string text = "[";
-    for (int i = 0; i < shape.rank; ++i) {
-      const Dim& dim = shape.dims[i];
-      text += concat(i == 0 ? "" : ", ",
-                     dim.axis == Axis::fixed ? std::to_string(dim.extent) : std::string(axis_name(dim.axis)));
-    }
-    return text + "]";
-  }
-
   void table(std::string& out) const {
     row(out, "op", "path", "output", "weight", "slot");
     row(out, "--", "----", "------", "------", "----");
@@ -35,7 +25,7 @@ class Describer {
       } else if (step.kind == StepKind::loop_end) {
         out += "end of repeat\n";
       } else {
-        row(out, step.op, program_.text_of(step.path), shape(wire(step.output).shape), weight_of(step),
+        row(out, step.op, program_.text_of(step.path), shape_text(wire(step.output).shape), weight_of(step),
             slot_of(step));
       }
     }
@@ -44,8 +34,8 @@ class Describer {
   void mermaid(std::string& out) const {
     out += "flowchart TD\n";
     for (const WireId input : program_.inputs)
-      out += concat("  w", input, "([", program_.text_of(wire(input).name), " ", shape(wire(input).shape),
-                    "])\n");
+      out += concat("  w", input, "([", program_.text_of(wire(input).name), " ",
+                    shape_text(wire(input).shape), "])\n");
     for (std::size_t s = 0; s < program_.steps.size(); ++s) {
       const Step& step = program_.steps[s];
       if (step.kind == StepKind::loop_begin)
@@ -60,7 +50,7 @@ class Describer {
     }
     for (std::size_t i = 0; i < program_.outputs.size(); ++i)
       out += concat("  w", program_.outputs[i], " --> out", i, "([output ",
-                    shape(wire(program_.outputs[i]).shape), "])\n");
+                    shape_text(wire(program_.outputs[i]).shape), "])\n");
   }
 
  private:

@@ -54,7 +54,7 @@ struct MisfitAt {
 [[nodiscard]] constexpr Misfit misfit_of(const Shape& taken, const Shape& wire) noexcept {
   if (wire.is_any() || accepts(taken, wire)) return Misfit::none;
   if (taken.dtype != wire.dtype) return Misfit::dtype;
-  if (taken.last().axis == Axis::fixed && wire.last().axis == Axis::fixed && taken.width() != wire.width())
+  if (taken.last().is_fixed() && wire.last().is_fixed() && taken.width() != wire.width())
     return Misfit::width;
   return Misfit::rank;
 }

@@ -1,53 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The shape of a wire: some extents are fixed by the architecture, others are named (batch, tokens) and known
-// per call. What an op takes is a Shape too, perhaps with free leading dimensions. All of it works in
-// constant expressions.
+// The shape of a wire: its dimensions and element type. What an op takes is a Shape too, perhaps with free leading
+// dimensions. All of it works in constant expressions.
 #pragma once
 
+#include <tenon/graph/dims.hpp>
 #include <tenon/weights/dtype.hpp>
 
-#include <array>
 #include <cstdint>
 #include <initializer_list>
-#include <span>
-#include <string_view>
+#include <string>
 
 namespace tenon {
 
-/// A dimension that only a call can fix.
-enum class Axis : std::uint8_t { fixed, batch, tokens };
-
-[[nodiscard]] constexpr std::string_view axis_name(Axis axis) noexcept {
-  return axis == Axis::batch ? "batch" : axis == Axis::tokens ? "tokens" : "fixed";
-}
-
-/// The values of the named dimensions for one call: `activation_bytes<Net>({.batch = 8, .tokens = 256})`.
-struct Dims {
-  std::int64_t batch = 1;
-  std::int64_t tokens = 1;
-
-  [[nodiscard]] constexpr std::int64_t of(Axis axis) const noexcept {
-    return axis == Axis::batch ? batch : tokens;
-  }
-  friend constexpr bool operator==(const Dims&, const Dims&) = default;
-};
-
-/// One dimension: a number, or the name of an axis (then `extent` is 0).
-struct Dim {
-  std::int64_t extent = 0;
-  Axis axis = Axis::fixed;
-
-  [[nodiscard]] constexpr std::int64_t at(const Dims& dims) const noexcept {
-    return axis == Axis::fixed ? extent : dims.of(axis);
-  }
-  friend constexpr bool operator==(const Dim&, const Dim&) = default;
-};
-
-[[nodiscard]] constexpr Dim fixed(std::int64_t extent) noexcept { return {extent, Axis::fixed}; }
-inline constexpr Dim batch_dim{0, Axis::batch};
-inline constexpr Dim tokens_dim{0, Axis::tokens};
-
-inline constexpr int max_wire_rank = 4;
+inline constexpr int max_wire_rank = 5;
 
 /// Structural (it appears as a template argument in diagnostics). `leading_free` makes it a pattern: any
 /// dimensions may stand before the listed ones.
@@ -80,7 +45,9 @@ struct Shape {
   [[nodiscard]] constexpr bool is_any() const noexcept { return leading_free && rank == 0; }
   [[nodiscard]] constexpr Dim last() const noexcept { return rank == 0 ? Dim{} : dims[rank - 1]; }
   /// Extent of the last dimension; 0 where it is a named axis or there is none.
-  [[nodiscard]] constexpr std::int64_t width() const noexcept { return last().extent; }
+  [[nodiscard]] constexpr std::int64_t width() const noexcept {
+    return last().is_fixed() ? last().extent : 0;
+  }
   /// This shape with another last dimension.
   [[nodiscard]] constexpr Shape with_width(std::int64_t width) const noexcept {
     if (rank == 0) return rows_of(width);
@@ -114,6 +81,13 @@ struct Shape {
     return true;
   }
 };
+
+/// "[batch, tokens, 768]"
+[[nodiscard]] inline std::string shape_text(const Shape& shape) {
+  std::string text = "[";
+  for (int i = 0; i < shape.rank; ++i) text += (i == 0 ? "" : ", ") + dim_text(shape.dims[i]);
+  return text + "]";
+}
 
 /// Whether a wire of shape `wire` may stand where `taken` is asked for.
 [[nodiscard]] constexpr bool accepts(const Shape& taken, const Shape& wire) noexcept {

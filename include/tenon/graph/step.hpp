@@ -4,6 +4,7 @@
 // plan gave it, its scratch is the session's.
 #pragma once
 
+#include <tenon/graph/shape.hpp>
 #include <tenon/graph/slot.hpp>
 #include <tenon/kernels/bias_term.hpp>
 #include <tenon/kernels/delta_term.hpp>
@@ -29,7 +30,7 @@ struct WireView {
   std::byte* data = nullptr;
   DType dtype = DType::f32;
   int rank = 0;
-  std::array<std::int64_t, 4> extents{};
+  std::array<std::int64_t, max_wire_rank> extents{};
 
   [[nodiscard]] std::int64_t extent(int axis) const noexcept {
     return extents[static_cast<std::size_t>(axis)];

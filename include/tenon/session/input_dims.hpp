@@ -22,25 +22,19 @@ inline void unify_input(const Program& program, std::size_t i, const TensorView&
                         const Workspace& workspace, Dims& dims) {
   const Wire& wire = program.wires[static_cast<std::size_t>(program.inputs[i])];
   const auto refuse = [&](std::string_view why) {
-    std::string expected = "[";
-    for (int d = 0; d < wire.shape.rank; ++d) {
-      const Dim& dim = wire.shape.dims[d];
-      expected += concat(d == 0 ? "" : ", ", dim.axis == Axis::fixed ? std::to_string(dim.extent)
-                                                                     : std::string(axis_name(dim.axis)));
-    }
     throw shape_error(ErrorCode::wrong_shape,
-                      concat("input ", program.text_of(wire.name), ": expected ", expected, "] ",
+                      concat("input ", program.text_of(wire.name), ": expected ", shape_text(wire.shape), " ",
                              dtype_name(wire.shape.dtype), ", got ", input.text(), why));
   };
   if (input.dtype != wire.shape.dtype || input.rank > wire.shape.rank) refuse("");
   for (int d = 1; d <= wire.shape.rank; ++d) {
     const Dim& dim = wire.shape.dims[wire.shape.rank - d];
     const std::int64_t extent = d <= input.rank ? input.extent(input.rank - d) : 1;
-    if (dim.axis == Axis::fixed) {
+    if (dim.is_fixed()) {
       if (extent != dim.extent) refuse("");
       continue;
     }
-    std::int64_t& value = dim.axis == Axis::batch ? dims.batch : dims.tokens;
+    std::int64_t& value = dims.at(dim.axis);
     if (value >= 0 && value != extent)
       refuse(concat("; another input has ", axis_name(dim.axis), " = ", value));
     value = extent;
@@ -56,10 +50,11 @@ inline void unify_input(const Program& program, std::size_t i, const TensorView&
 /// The named dimensions that the inputs' shapes say; all must agree.
 [[nodiscard]] inline Dims dims_of_inputs(const Program& program, std::span<const TensorView> inputs,
                                          const Workspace& workspace) {
-  Dims dims{.batch = -1, .tokens = -1};
+  constexpr std::int64_t unknown = -1;
+  Dims dims{unknown, unknown, unknown, unknown, unknown, unknown};
   for (std::size_t i = 0; i < inputs.size(); ++i) unify_input(program, i, inputs[i], workspace, dims);
-  if (dims.batch < 0) dims.batch = 1;
-  if (dims.tokens < 0) dims.tokens = 1;
+  for (std::size_t axis = 1; axis < axis_names.size(); ++axis)
+    if (std::int64_t& value = dims.at(static_cast<Axis>(axis)); value == unknown) value = 1;
   return dims;
 }
 

@@ -9,6 +9,7 @@
 #include <tenon/kernels/weight_norms.hpp>
 #include <tenon/kernels/workers.hpp>
 #include <tenon/memory/buffer.hpp>
+#include <tenon/session/check_dims.hpp>
 
 #include <algorithm>
 #include <memory>
@@ -24,8 +25,9 @@ class Workspace {
         alive_(program.by_first.size()), wires_(program.wires.size()) {}
 
   /// Makes room for `dims`; what is reserved never shrinks. Strong guarantee. Throws `budget_error` before
-  /// anything is taken, `error{out_of_memory}`.
+  /// anything is taken, `error{out_of_memory}`, `shape_error` for dimensions that the net cannot compute with.
   void reserve(const Dims& dims) {
+    check_dims(program_, dims);
     const std::int64_t activations = plan_buffers(program_, dims, offsets_, alive_);
     planned_.reset();
     const std::int64_t scratch = std::max(scratch_for(dims, has_deltas_), scratch_each_);
@@ -135,8 +137,11 @@ class Workspace {
                          kernels::weight_norms_scratch_bytes(slot.out, slot.in)});
     for (const Step& step : program_.steps) {
       if (step.scratch == nullptr) continue;
-      const WireView input = extents_of(program_.wires[static_cast<std::size_t>(step.inputs[0])].shape, dims);
-      StepContext context{.inputs = {&input, 1}, .params = step.params, .has_deltas = has_deltas};
+      std::array<WireView, max_step_inputs> inputs;
+      std::size_t count = 0;
+      for (; count < inputs.size() && step.inputs[count] != no_index; ++count)
+        inputs[count] = extents_of(program_.wires[static_cast<std::size_t>(step.inputs[count])].shape, dims);
+      StepContext context{.inputs = {inputs.data(), count}, .params = step.params, .has_deltas = has_deltas};
       context.output = extents_of(program_.wires[static_cast<std::size_t>(step.output)].shape, dims);
       if (step.weights[0] == no_index) {
         most = std::max(most, step.scratch(context));
