@@ -20,6 +20,7 @@
 #include <tenon/layers/linear.hpp>
 #include <tenon/layers/norm.hpp>
 #include <tenon/layers/pooling.hpp>
+#include <tenon/layers/rotary.hpp>
 #include <tenon/memory/ledger.hpp>
 #include <tenon/session/session.hpp>
 #include <tenon/weights/tensor.hpp>

@@ -72,6 +72,6 @@ TEST_CASE("Lifetimes cover the loops that a wire is read in") {
     if (wire.kind == WireKind::input) continue;
     CHECK(wire.first <= wire.last);
   }
-  CHECK(program.wires[static_cast<std::size_t>(loop.carry)].last >= loop.end);
-  CHECK(program.wires[static_cast<std::size_t>(loop.result)].first <= loop.begin);
+  CHECK(program.wires[static_cast<std::size_t>(loop.carries[0])].last >= loop.end);
+  CHECK(program.wires[static_cast<std::size_t>(loop.results[0])].first <= loop.begin);
 }

@@ -11,10 +11,10 @@ TEST_CASE("A repeat is one loop whose buffers change places") {
   REQUIRE(program.loops.size() == 1);
   const Loop& loop = program.loops[0];
   CHECK(loop.count == 5);
-  CHECK(loop.carry != loop.result);
-  CHECK(program.outputs[0] == loop.result); // after an odd number of rounds the result is where it was made
+  CHECK(loop.carries[0] != loop.results[0]);
+  CHECK(program.outputs[0] == loop.results[0]); // after an odd number of rounds the result is where it was made
   CHECK(program_of<Repeat<"layer", 4, Sequential<Linear<"fc", 6, 6>, Tanh>>>().outputs[0] ==
-        program_of<Repeat<"layer", 4, Sequential<Linear<"fc", 6, 6>, Tanh>>>().loops[0].carry);
+        program_of<Repeat<"layer", 4, Sequential<Linear<"fc", 6, 6>, Tanh>>>().loops[0].carries[0]);
 }
 
 TEST_CASE("Loops in loops multiply their copies") {

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <initializer_list>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -83,6 +84,39 @@ class Builder {
     n_.weight_count += copies();
     return static_cast<std::int32_t>(n_.weights++);
   }
+  /// A tensor that several layers read, by its full name; made by the first that asks for it.
+  [[nodiscard]] constexpr std::int32_t shared_weight(std::string_view path,
+                                                     std::initializer_list<std::int64_t> extents) {
+    for (const SharedWeight& made : shared_)
+      if (made.path == path) return made.weight;
+    const std::int32_t outer_loop = loop_;
+    const std::size_t outer_size = path_size_;
+    loop_ = no_index;
+    path_size_ = 0;
+    const std::array<char, 512> outer_path = path_;
+    const std::int32_t made = weight(path, extents);
+    path_ = outer_path;
+    path_size_ = outer_size;
+    loop_ = outer_loop;
+    shared_.push_back({path, made});
+    return made;
+  }
+  /// The tensor `path` of a layer that was lowered before: a tied weight, which the checkpoint has once.
+  [[nodiscard]] constexpr std::int32_t tied_weight(std::string_view path) const {
+    if (!writes_) return 0;
+    for (std::size_t w = 0; w < n_.weights; ++w) {
+      const TextRef ref = tables_.weights[w].path;
+      if (std::string_view(tables_.text + ref.offset, static_cast<std::size_t>(ref.length)) == path)
+        return static_cast<std::int32_t>(w);
+    }
+    throw "tenon: a tied weight must have the full name of a weight of an earlier layer";
+  }
+  /// Room for `width` floats of each token, kept from call to call where a caller keeps it (a KvCache).
+  [[nodiscard]] constexpr std::int32_t state(std::int64_t width) {
+    if (writes_) tables_.states[n_.states] = {width, loop_, n_.state_count, copies()};
+    n_.state_count += copies();
+    return static_cast<std::int32_t>(n_.states++);
+  }
   /// A slot at the current path over `weight` [out, in] and `bias` [out]; `no_index` if it accepts no kind.
   [[nodiscard]] constexpr std::int32_t slot(std::uint32_t kinds, std::int32_t weight,
                                             std::int32_t bias = no_index) {
@@ -114,6 +148,7 @@ class Builder {
       next.temporaries = spec.temporaries.ids;
       next.weights = spec.weights.ids;
       next.slot = spec.slot;
+      next.state = spec.state;
       next.loop = loop_;
       next.params = spec.params;
     }
@@ -121,29 +156,38 @@ class Builder {
     return output;
   }
 
-  /// Opens a loop that starts from `initial`; returns the wire its body reads. `copy` is the step that fills
-  /// it.
-  [[nodiscard]] constexpr WireId begin_loop(std::int64_t count, WireId initial, StepFunction copy) {
-    const WireId carry =
-        step({.op = "Copy", .run = copy, .inputs = {initial}, .output = shape(initial), .in_place = true});
-    Loop loop{.count = count, .parent = loop_, .begin = here(), .carry = carry};
+  /// Opens a loop that starts from the wires `carried`, which become those that its body reads. `copy` is the step that
+  /// fills them, `first` the index in the paths of the first time.
+  constexpr void begin_loop(std::int64_t count, std::int64_t first, std::span<WireId> carried,
+                            StepFunction copy) {
+    if (carried.size() > max_loop_carries) throw "tenon: a Repeat carries at most four wires";
+    Loop loop{.count = count, .first = first, .parent = loop_};
+    for (std::size_t i = 0; i < carried.size(); ++i)
+      loop.carries[i] = carried[i] = step(
+          {.op = "Copy", .run = copy, .inputs = {carried[i]}, .output = shape(carried[i]), .in_place = true});
+    loop.begin = here();
     loop.depth = loop_ == no_index ? 0 : loops_[at(loop_)].depth + 1;
     if (loop.depth >= max_loop_depth) throw "tenon: Repeats nest at most four deep";
     loop.copies = count * (loop_ == no_index ? 1 : loops_[at(loop_)].copies);
     loops_.push_back(loop);
     loop_ = static_cast<std::int32_t>(n_.loops++);
     mark_loop(StepKind::loop_begin);
-    return carry;
   }
-  /// Closes the innermost loop, whose body's output is `result`; returns the wire that holds the last
+  /// Closes the innermost loop, whose body gave `results` for what it carries; they become the wires that hold the last
   /// iteration's.
-  [[nodiscard]] constexpr WireId end_loop(WireId result) {
+  constexpr void end_loop(std::span<WireId> results) {
     Loop& loop = loops_[at(loop_)];
     loop.end = here();
-    loop.result = result;
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      for (std::size_t j = 0; j < results.size(); ++j)
+        if (i != j && (results[i] == loop.carries[j] || results[i] == results[j]))
+          throw "tenon: a repeated block must give each of its wires once, in the order in which it takes "
+                "them";
+      loop.results[i] = results[i];
+      if (loop.count % 2 == 0) results[i] = loop.carries[i];
+    }
     mark_loop(StepKind::loop_end);
     loop_ = loop.parent;
-    return loop.count % 2 == 1 ? result : loop.carry;
   }
 
   /// Works out the lifetimes; call once, after the last step of a writing run.
@@ -154,11 +198,13 @@ class Builder {
       use(tables_.steps[s].output, s);
     }
     for (const Loop& loop : loops_) {
-      Wire& carry = tables_.wires[loop.carry];
-      Wire& result = tables_.wires[loop.result];
-      carry.last = later(carry.last, loop.end);
-      result.first = result.first < loop.begin ? result.first : loop.begin;
-      result.last = later(result.last, loop.end);
+      for (std::size_t i = 0; i < max_loop_carries && loop.carries[i] != no_index; ++i) {
+        Wire& carry = tables_.wires[loop.carries[i]];
+        Wire& result = tables_.wires[loop.results[i]];
+        carry.last = later(carry.last, loop.end);
+        result.first = result.first < loop.begin ? result.first : loop.begin;
+        result.last = later(result.last, loop.end);
+      }
     }
     for (std::size_t i = 0; i < n_.outputs; ++i) tables_.wires[tables_.outputs[i]].last = here();
     order_by_first();
@@ -231,11 +277,17 @@ class Builder {
         tables_.by_first[start[at(tables_.wires[w].first)]++] = static_cast<WireId>(w);
   }
 
+  struct SharedWeight {
+    std::string_view path;
+    std::int32_t weight;
+  };
+
   ProgramTables tables_{};
   bool writes_ = false;
   ProgramSizes n_{};
   std::vector<Shape> shapes_{};
   std::vector<Loop> loops_{};
+  std::vector<SharedWeight> shared_{};
   std::array<char, 512> path_{};
   std::size_t path_size_ = 0;
   TextRef here_path_{.offset = -1};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Graph<Inputs<...>, Let<...>..., Outputs<...>>: an op in which data forks and joins. Each Let binds a new
-// wire to an op on wires bound before it. Checked when the type is instantiated: a wire used before it is
+// wire to an op on wires bound before it, each LetAll those of an op that gives several. Checked when the type is instantiated: a wire used before it is
 // bound, bound twice, never used, an op with the wrong number of wires, a wire whose shape the op does not
 // take.
 #pragma once
@@ -17,20 +17,46 @@ struct Inputs {
   static constexpr std::array<std::string_view, sizeof...(Names)> names{Names.view()...};
 };
 
-/// Binds wire `Name` to `Op` on the wires `Arguments`.
-template <fixed_string Name, class Op, fixed_string... Arguments>
-struct Let : IsGraphOp<Op> {
-  using op = Op;
-  static constexpr std::string_view name = Name.view();
-  static constexpr std::size_t argument_count = sizeof...(Arguments);
-  static constexpr std::array<std::string_view, sizeof...(Arguments)> arguments{Arguments.view()...};
-};
-
-/// The wires a graph gives back. A graph used as an op has one; a whole net may have several.
+/// The wires a graph gives back. A graph used as an op by `Let` has one; by `LetAll`, or as a whole net, several.
 template <fixed_string... Names>
 struct Outputs {
   static constexpr std::size_t count = sizeof...(Names);
   static constexpr std::array<std::string_view, sizeof...(Names)> names{Names.view()...};
+};
+
+/// Binds wire `Name` to `Op` on the wires `Arguments`.
+template <fixed_string Name, class Op, fixed_string... Arguments>
+struct Let : IsGraphOp<Op> {
+  using op = Op;
+  static constexpr std::array<std::string_view, 1> names{Name.view()};
+  static constexpr std::size_t argument_count = sizeof...(Arguments);
+  static constexpr std::array<std::string_view, sizeof...(Arguments)> arguments{Arguments.view()...};
+
+  static constexpr std::array<Shape, 1> gives(std::span<const Shape> in) { return {Op::gives(in)}; }
+  static constexpr std::array<WireId, 1> lower(Builder& builder, std::span<const WireId> in) {
+    return {Op::lower(builder, in)};
+  }
+};
+
+template <class Names, class Op, std::size_t Named, std::size_t Given>
+struct LetAllNamesAll {
+  static_assert(Named == Given, "tenon::LetAll: it must name as many wires as its op gives");
+};
+
+/// Binds all wires that `Op` gives: `LetAll<Outputs<"image", "text">, Block, "x", "context">`.
+template <class Names, class Op, fixed_string... Arguments>
+struct LetAll : IsGraphOp<Op>, LetAllNamesAll<Names, Op, Names::count, Op::output_count> {
+  using op = Op;
+  static constexpr std::array<std::string_view, Names::count> names = Names::names;
+  static constexpr std::size_t argument_count = sizeof...(Arguments);
+  static constexpr std::array<std::string_view, sizeof...(Arguments)> arguments{Arguments.view()...};
+
+  static constexpr std::array<Shape, Op::output_count> gives(std::span<const Shape> in) {
+    return Op::gives_all(in);
+  }
+  static constexpr std::array<WireId, Op::output_count> lower(Builder& builder, std::span<const WireId> in) {
+    return Op::lower_all(builder, in);
+  }
 };
 
 /// Lowers the Lets in order.
@@ -45,9 +71,11 @@ struct LowerWalk {
     std::array<WireId, L::argument_count> arguments{};
     for (std::size_t i = 0; i < L::argument_count; ++i)
       arguments[i] = wires[wire_index(names, L::arguments[i], bound)];
-    wires[bound] = L::op::lower(builder, arguments);
-    builder.name_wire(wires[bound], L::name);
-    ++bound;
+    const auto made = L::lower(builder, arguments);
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      builder.name_wire(made[i], L::names[i]);
+      wires[bound++] = made[i];
+    }
   }
 };
 
@@ -82,7 +110,7 @@ struct GraphBody : GraphFaults<In, Out, Lets...>::WireMandate, GraphFaults<In, O
   static constexpr Shape gives(std::span<const Shape> in) { return gives_all(in)[0]; }
 
   static constexpr std::array<Shape, Out::count> gives_all(std::span<const Shape> in) {
-    std::array<Shape, In::count + sizeof...(Lets)> shapes{};
+    std::array<Shape, wire_count<In, Lets...>> shapes{};
     for (std::size_t i = 0; i < In::count; ++i) shapes[i] = in[i];
     ShapeWalk walk{wire_names<In, Lets...>, shapes, In::count};
     (void)(walk.pass<Lets>() && ...);
@@ -92,11 +120,12 @@ struct GraphBody : GraphFaults<In, Out, Lets...>::WireMandate, GraphFaults<In, O
   }
 
   static constexpr WireId lower(Builder& builder, std::span<const WireId> in) {
-    static_assert(Out::count == 1, "tenon::Graph: a graph used as an op gives one wire; name one in Outputs");
+    static_assert(Out::count == 1,
+                  "tenon::Graph: a graph used as an op of one wire must give one; bind several with LetAll");
     return lower_all(builder, in)[0];
   }
   static constexpr std::array<WireId, Out::count> lower_all(Builder& builder, std::span<const WireId> in) {
-    std::array<WireId, In::count + sizeof...(Lets)> wires{};
+    std::array<WireId, wire_count<In, Lets...>> wires{};
     for (std::size_t i = 0; i < in.size(); ++i) wires[i] = in[i];
     LowerWalk walk{builder, wire_names<In, Lets...>, wires, In::count};
     (walk.pass<Lets>(), ...);
@@ -107,7 +136,7 @@ struct GraphBody : GraphFaults<In, Out, Lets...>::WireMandate, GraphFaults<In, O
 
  private:
   static constexpr std::size_t index_of(std::string_view wire) {
-    return wire_index(wire_names<In, Lets...>, wire, In::count + sizeof...(Lets));
+    return wire_index(wire_names<In, Lets...>, wire, wire_count<In, Lets...>);
   }
 };
 

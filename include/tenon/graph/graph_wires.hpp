@@ -10,13 +10,19 @@
 
 namespace tenon {
 
+template <class In, class... Lets>
+inline constexpr std::size_t wire_count = In::count + (Lets::names.size() + ... + 0);
+
 /// Names of all wires, inputs first, then Lets in order.
 template <class In, class... Lets>
 inline constexpr auto wire_names = [] {
-  std::array<std::string_view, In::count + sizeof...(Lets)> names{};
+  std::array<std::string_view, wire_count<In, Lets...>> names{};
   std::size_t n = 0;
-  for (const std::string_view name : In::names) names[n++] = name;
-  ((names[n++] = Lets::name), ...);
+  const auto add = [&](std::span<const std::string_view> more) {
+    for (const std::string_view name : more) names[n++] = name;
+  };
+  add(In::names);
+  (add(Lets::names), ...);
   return names;
 }();
 
@@ -61,20 +67,31 @@ struct NameWalk {
       used[wire] = true;
       if (wire == bound) fault = {WireFault::used_before_bound, let, 0, NameText(argument)};
     }
-    if (fault.kind == WireFault::none && wire_index(names, L::name, bound) < bound)
-      fault = {WireFault::bound_twice, let, 0, NameText(L::name)};
+    for (const std::string_view name : L::names) {
+      if (fault.kind == WireFault::none && wire_index(names, name, bound) < bound)
+        fault = {WireFault::bound_twice, let, 0, NameText(name)};
+      ++bound;
+    }
     if (fault.kind == WireFault::none &&
         (L::argument_count < required_inputs<typename L::op>() || L::argument_count > L::op::inputs))
-      fault = {WireFault::wrong_count, let, L::argument_count, NameText(L::name)};
+      fault = {WireFault::wrong_count, let, L::argument_count, NameText(L::names[0])};
     ++let;
-    ++bound;
     return fault.kind == WireFault::none;
   }
 };
 
+/// The Let that binds wire `wire`; 0 for an input.
+template <class In, class... Lets>
+[[nodiscard]] consteval std::size_t let_of(std::size_t wire) {
+  std::size_t end = In::count;
+  std::size_t let = 0;
+  (void)((end += Lets::names.size(), wire < end ? false : (++let, true)) && ...);
+  return wire < In::count ? 0 : let;
+}
+
 template <class In, class Out, class... Lets>
 [[nodiscard]] consteval WireFaultAt first_wire_fault() {
-  constexpr std::size_t count = In::count + sizeof...(Lets);
+  constexpr std::size_t count = wire_count<In, Lets...>;
   constexpr std::span<const std::string_view> names = wire_names<In, Lets...>;
   std::array<bool, count + 1> used{};
   for (std::size_t i = 1; i < In::count; ++i)
@@ -89,7 +106,7 @@ template <class In, class Out, class... Lets>
     used[wire] = true;
   }
   for (std::size_t i = 0; i < count; ++i)
-    if (!used[i]) return {WireFault::never_used, i < In::count ? 0 : i - In::count, 0, NameText(names[i])};
+    if (!used[i]) return {WireFault::never_used, let_of<In, Lets...>(i), 0, NameText(names[i])};
   return {};
 }
 
@@ -149,7 +166,7 @@ struct ReaderWalk {
     for (std::size_t i = 0; i < L::argument_count && taken.is_any(); ++i) {
       if (L::arguments[i] != wire) continue;
       taken = L::op::takes(i);
-      if (taken.is_any() && follow.empty()) follow = L::name;
+      if (taken.is_any() && follow.empty() && L::names.size() == 1) follow = L::names[0];
     }
     return !taken.is_any();
   }
@@ -182,7 +199,7 @@ struct ShapeWalk {
       arguments[i] = shapes[wire_index(names, L::arguments[i], bound)];
     misfit = first_misfit(op_facts<typename L::op>(), arguments);
     if (misfit.kind != Misfit::none) return false;
-    shapes[bound++] = L::op::gives(arguments);
+    for (const Shape& shape : L::gives(arguments)) shapes[bound++] = shape;
     ++let;
     return true;
   }
@@ -196,7 +213,7 @@ struct ShapeFaultAt {
 
 template <class In, class... Lets>
 [[nodiscard]] consteval ShapeFaultAt first_shape_fault() {
-  std::array<Shape, In::count + sizeof...(Lets)> shapes{};
+  std::array<Shape, wire_count<In, Lets...>> shapes{};
   for (std::size_t i = 0; i < In::count; ++i) shapes[i] = taken_from<Lets...>(In::names[i]).opened();
   ShapeWalk walk{wire_names<In, Lets...>, shapes, In::count};
   (void)(walk.pass<Lets>() && ...);

@@ -56,6 +56,7 @@ struct ProgramStorage {
   std::array<Wire, N.wires> wires{};
   std::array<WeightEntry, N.weights> weights{};
   std::array<SlotEntry, N.slots> slots{};
+  std::array<StateEntry, N.states> states{};
   std::array<Loop, N.loops> loops{};
   std::array<WireId, N.inputs> inputs{};
   std::array<WireId, N.outputs> outputs{};
@@ -63,14 +64,13 @@ struct ProgramStorage {
   std::array<char, N.text> text{};
 
   [[nodiscard]] constexpr ProgramTables tables() noexcept {
-    return {steps.data(),  wires.data(),   weights.data(),  slots.data(), loops.data(),
-            inputs.data(), outputs.data(), by_first.data(), text.data()};
+    return {steps.data(), wires.data(),  weights.data(), slots.data(),    states.data(),
+            loops.data(), inputs.data(), outputs.data(), by_first.data(), text.data()};
   }
   [[nodiscard]] constexpr Program view() const noexcept {
-    return {steps,          wires,       weights,
-            slots,          loops,       inputs,
-            outputs,        by_first,    {text.data(), text.size()},
-            N.weight_count, N.slot_count};
+    return {steps,          wires,        weights,      slots,    states,
+            loops,          inputs,       outputs,      by_first, {text.data(), text.size()},
+            N.weight_count, N.slot_count, N.state_count};
   }
 };
 
@@ -92,6 +92,18 @@ template <class Net>
   return out;
 }
 
+/// Whether two patterns of one text, under these loops, have a name in common: their indices overlap at each depth.
+[[nodiscard]] constexpr bool share_indices(const Program& program, std::int32_t a, std::int32_t b) {
+  while (a != no_index && b != no_index && a != b) {
+    const Loop& one = program.loops[static_cast<std::size_t>(a)];
+    const Loop& other = program.loops[static_cast<std::size_t>(b)];
+    if (one.first + one.count <= other.first || other.first + other.count <= one.first) return false;
+    a = one.parent;
+    b = other.parent;
+  }
+  return true;
+}
+
 /// The name that two weights share, empty if none. By a table of hashes (FNV-1a), not by comparing all pairs.
 [[nodiscard]] constexpr NameText shared_weight_name(const Program& program) {
   const std::size_t size = 2 * program.weights.size() + 1;
@@ -102,7 +114,8 @@ template <class Net>
     for (const char c : path) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
     std::size_t at = hash % size;
     for (; table[at] != nullptr; at = at + 1 == size ? 0 : at + 1)
-      if (program.text_of(table[at]->path) == path) return NameText(path);
+      if (program.text_of(table[at]->path) == path && share_indices(program, table[at]->loop, weight.loop))
+        return NameText(path);
     table[at] = &weight;
   }
   return {};

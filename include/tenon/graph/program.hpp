@@ -24,6 +24,7 @@ struct TextRef {
 };
 inline constexpr char loop_mark = '*';
 inline constexpr int max_loop_depth = 4;
+inline constexpr std::size_t max_loop_carries = 4;
 
 enum class StepKind : std::uint8_t { compute, loop_begin, loop_end };
 
@@ -39,7 +40,8 @@ struct Step {
   std::array<WireId, max_step_temporaries> temporaries{no_index, no_index, no_index, no_index};
   std::array<std::int32_t, max_step_weights> weights{no_index, no_index, no_index, no_index};
   std::int32_t slot = no_index;
-  std::int32_t loop = no_index; ///< innermost loop around it; for loop_begin and loop_end the loop itself
+  std::int32_t state = no_index; ///< its StateEntry
+  std::int32_t loop = no_index;  ///< innermost loop around it; for loop_begin and loop_end the loop itself
   StepParams params{};
 };
 
@@ -54,7 +56,8 @@ struct Wire {
   std::int32_t last = no_index;
 };
 
-/// A tensor of the checkpoint; inside loops one entry stands for `copies` tensors, numbered `base ...`.
+/// A tensor of the checkpoint; inside loops one entry stands for `copies` tensors, numbered `base ...`. Steps inside
+/// a loop may read one from outside, which has one copy.
 struct WeightEntry {
   TextRef path{};
   int rank = 0;
@@ -86,17 +89,26 @@ struct SlotEntry {
   std::int32_t copies = 1;
 };
 
-/// Steps `begin ... end` run `count` times; after each time the buffers of `carry` and `result` change
+/// What a step keeps from one call to the next, for each token: `width` floats (the keys and values of an attention).
+struct StateEntry {
+  std::int64_t width = 0;
+  std::int32_t loop = no_index;
+  std::int32_t base = 0;
+  std::int32_t copies = 1;
+};
+
+/// Steps `begin ... end` run `count` times; after each time the buffers of each carry and its result change
 /// places.
 struct Loop {
   std::int64_t count = 1;
+  std::int64_t first = 0; ///< the index in the paths of the first time
   std::int32_t parent = no_index;
   std::int32_t depth = 0;
   std::int32_t begin = 0;
   std::int32_t end = 0;
   std::int64_t copies = 1; ///< product of the counts from the outermost loop to this one
-  WireId carry = no_index;
-  WireId result = no_index;
+  std::array<WireId, max_loop_carries> carries{no_index, no_index, no_index, no_index};
+  std::array<WireId, max_loop_carries> results{no_index, no_index, no_index, no_index};
 };
 
 /// A program as spans; what it points at is constant and lives as long as the program does.
@@ -105,6 +117,7 @@ struct Program {
   std::span<const Wire> wires;
   std::span<const WeightEntry> weights;
   std::span<const SlotEntry> slots;
+  std::span<const StateEntry> states;
   std::span<const Loop> loops;
   std::span<const WireId> inputs;
   std::span<const WireId> outputs;
@@ -112,6 +125,7 @@ struct Program {
   std::string_view text;
   std::int32_t weight_count = 0; ///< tensors, loops expanded
   std::int32_t slot_count = 0;   ///< slots, loops expanded
+  std::int32_t state_count = 0;  ///< states, loops expanded
 
   [[nodiscard]] constexpr std::string_view text_of(TextRef ref) const noexcept {
     return text.substr(static_cast<std::size_t>(ref.offset), static_cast<std::size_t>(ref.length));
@@ -125,7 +139,7 @@ struct Program {
   std::array<std::int64_t, max_loop_depth> index{};
   for (std::int32_t l = loop; l != no_index; l = program.loops[static_cast<std::size_t>(l)].parent) {
     const Loop& at = program.loops[static_cast<std::size_t>(l)];
-    index[static_cast<std::size_t>(at.depth)] = copy % at.count;
+    index[static_cast<std::size_t>(at.depth)] = at.first + copy % at.count;
     copy /= at.count;
   }
   std::string out;
@@ -142,10 +156,10 @@ struct Program {
 /// Which copy of an entry a full path names, or -1: each mark stands for the index of its loop, in decimal.
 [[nodiscard]] constexpr std::int64_t copy_named(const Program& program, TextRef pattern, std::int32_t loop,
                                                 std::string_view path) noexcept {
-  std::array<std::int64_t, max_loop_depth> counts{};
+  std::array<Loop, max_loop_depth> loops{};
   for (std::int32_t l = loop; l != no_index; l = program.loops[static_cast<std::size_t>(l)].parent) {
     const Loop& at = program.loops[static_cast<std::size_t>(l)];
-    counts[static_cast<std::size_t>(at.depth)] = at.count;
+    loops[static_cast<std::size_t>(at.depth)] = at;
   }
   std::int64_t copy = 0;
   std::size_t depth = 0;
@@ -159,9 +173,12 @@ struct Program {
     std::size_t digits = 0;
     for (; digits < path.size() && path[digits] >= '0' && path[digits] <= '9' && digits < 9; ++digits)
       index = index * 10 + (path[digits] - '0');
-    if (digits == 0 || (digits > 1 && path.front() == '0') || index >= counts[depth]) return -1;
+    const Loop& at = loops[depth++];
+    if (digits == 0 || (digits > 1 && path.front() == '0') || index < at.first ||
+        index >= at.first + at.count)
+      return -1;
     path.remove_prefix(digits);
-    copy = copy * counts[depth++] + index;
+    copy = copy * at.count + index - at.first;
   }
   return path.empty() ? copy : -1;
 }

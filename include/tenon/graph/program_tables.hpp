@@ -38,16 +38,18 @@ struct StepSpec {
   IdList<max_step_temporaries> temporaries{}; ///< from `temporary`
   IdList<max_step_weights> weights{};
   std::int32_t slot = no_index;
+  std::int32_t state = no_index;
   StepParams params{};
   bool in_place = false;
 };
 
 /// How many rows each table of a program has.
 struct ProgramSizes {
-  std::size_t steps = 0, wires = 0, weights = 0, slots = 0, loops = 0, inputs = 0, outputs = 0, by_first = 0,
-              text = 0;
+  std::size_t steps = 0, wires = 0, weights = 0, slots = 0, states = 0, loops = 0, inputs = 0, outputs = 0,
+              by_first = 0, text = 0;
   std::int32_t weight_count = 0; ///< loops expanded
   std::int32_t slot_count = 0;
+  std::int32_t state_count = 0;
 };
 
 /// Where a builder writes; `lower.hpp` owns the arrays.
@@ -56,6 +58,7 @@ struct ProgramTables {
   Wire* wires = nullptr;
   WeightEntry* weights = nullptr;
   SlotEntry* slots = nullptr;
+  StateEntry* states = nullptr;
   Loop* loops = nullptr;
   WireId* inputs = nullptr;
   WireId* outputs = nullptr;

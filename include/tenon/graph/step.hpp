@@ -103,8 +103,20 @@ struct ActiveSlot {
 
 /// A layer's constants, set at lowering.
 struct StepParams {
-  std::array<std::int64_t, 4> integers{};
-  std::array<float, 2> reals{};
+  std::array<std::int64_t, 6> integers{};
+  std::array<float, 6> reals{};
+};
+
+/// What a step kept from earlier calls: `sequences` times room for `capacity` tokens of `width` floats.
+struct StateView {
+  float* data = nullptr; ///< [sequences, capacity, width]; null: nothing is kept
+  std::int64_t sequences = 0;
+  std::int64_t capacity = 0;
+  std::int64_t width = 0;
+
+  [[nodiscard]] float* row(std::int64_t sequence, std::int64_t token) const noexcept {
+    return data + (sequence * capacity + token) * width;
+  }
 };
 
 /// All that a step's function gets. Spans are as long as the step declared; absent weights have no data.
@@ -114,6 +126,9 @@ struct StepContext {
   std::span<const WireView> temporaries{};
   std::span<const TensorView> weights{};
   const ActiveSlot* slot = nullptr; ///< null for a step without a slot
+  StateView state{};                ///< of a step that has one, in a call with a KvCache
+  std::int64_t past = 0;            ///< tokens of each sequence that earlier calls had
+  std::int64_t capacity = 0;        ///< for scratch: the most tokens that a KvCache may hold
   StepParams params{};
   const kernels::ProductBackend* products = nullptr; ///< null: Tenon's own
   kernels::Workers workers{};                        ///< the session's threads, and scratch for each

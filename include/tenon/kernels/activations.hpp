@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The element-wise activations of torch.nn.functional: relu, silu, tanh, and gelu in its two forms (Hendrycks
+// The element-wise activations of torch.nn.functional: relu, silu, tanh, and gelu in its three forms (Hendrycks
 // and Gimpel, arXiv:1606.08415). Relative error at most 4e-7 for |x| <= 5, in the tail as well: gelu is
 // computed from the small half of the normal distribution, so that 1 + erf never cancels. (gelu_tanh: 3e-6
 // for |x| <= 5, its exponent being a rounded cubic.) A NaN stays a NaN. Cost: at most one exp per element, in
@@ -30,6 +30,17 @@ inline void silu(std::span<const float> x, std::span<float> y) {
   map_lanes(x, y, [](float* block, std::int64_t) {
     alignas(64) float e[lane_count];
     for (std::int64_t i = 0; i < lane_count; ++i) e[i] = -block[i];
+    exp_lanes(e);
+    for (std::int64_t i = 0; i < lane_count; ++i) block[i] /= 1.0f + e[i];
+  });
+}
+
+/// y = x / (1 + exp(-1.702 x)): the approximation of gelu that CLIP was trained with.
+inline void quick_gelu(std::span<const float> x, std::span<float> y) {
+  assert(x.size() == y.size() && "quick_gelu: one output per input");
+  map_lanes(x, y, [](float* block, std::int64_t) {
+    alignas(64) float e[lane_count];
+    for (std::int64_t i = 0; i < lane_count; ++i) e[i] = -1.702f * block[i];
     exp_lanes(e);
     for (std::int64_t i = 0; i < lane_count; ++i) block[i] /= 1.0f + e[i];
   });

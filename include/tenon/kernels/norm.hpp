@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Normalisations of rows: layer_norm (Ba et al., arXiv:1607.06450) with weights of any stored type, the
-// residual sum before it in the same pass, and the length normalisation of sentence embeddings. Mean and
+// residual sum before it in the same pass, rms_norm, and the length normalisation of sentence embeddings. Mean and
 // variance are two passes in double, so that a row with a large mean loses nothing; each result is within
 // 1e-6 of exact. Cost: three reads of x, one write; no scratch. x and y may be the same matrix. Any thread.
 #pragma once
@@ -74,6 +74,24 @@ inline void add_layer_norm(ConstMatrix a, ConstMatrix b, WeightVector gamma, Wei
   for (std::int64_t i = 0; i < a.rows; ++i) {
     add(a.row_span(i), b.row_span(i), y.row_span(i));
     layer_norm_row(y.row_span(i), gamma, beta, eps, y.row_span(i));
+  }
+}
+
+/// y = x / sqrt(mean of x^2 + eps) * gamma for each row (Zhang and Sennrich, arXiv:1910.07467); gamma [width] may be
+/// absent.
+inline void rms_norm(ConstMatrix x, WeightVector gamma, double eps, Matrix y) {
+  assert(x.rows == y.rows && x.cols == y.cols && "rms_norm: shapes [n,m] [n,m]");
+  assert((gamma.empty() || gamma.size == x.cols) && "rms_norm: one weight per column");
+  alignas(64) float scale[lane_count];
+  for (std::int64_t i = 0; i < x.rows; ++i) {
+    const double mean = sum_of_squares(x.row_span(i), 0.0) / static_cast<double>(x.cols);
+    const double inverse = 1.0 / std::sqrt(mean + eps);
+    visit_lanes(x.row_span(i), 0.0f, [&](float* block, std::int64_t begin, std::int64_t count) {
+      weight_lanes(gamma, 1.0f, begin, count, scale);
+      for (std::int64_t k = 0; k < lane_count; ++k)
+        block[k] = static_cast<float>(static_cast<double>(block[k]) * inverse) * scale[k];
+      std::copy_n(static_cast<const float*>(block), count, y.row(i) + begin);
+    });
   }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Element-wise activations, named as in torch.nn: Gelu (exact, by erf), GeluTanh, Relu, Silu, Tanh. They take
+// Element-wise activations, named as in torch.nn: Gelu (exact, by erf), GeluTanh, QuickGelu, Relu, Silu, Tanh. They take
 // a wire of any shape and may write over their input, so they cost no buffer where the input ends with them.
 #pragma once
 
@@ -31,6 +31,8 @@ struct Elementwise : ShapeKeeping<Name, &elementwise_step<Kernel>> {};
 struct Gelu : Elementwise<"Gelu", &kernels::gelu> {};
 /// Its tanh approximation: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))); GPT-2's and T5's.
 struct GeluTanh : Elementwise<"GeluTanh", &kernels::gelu_tanh> {};
+/// x / (1 + exp(-1.702 x)); CLIP's.
+struct QuickGelu : Elementwise<"QuickGelu", &kernels::quick_gelu> {};
 /// max(x, 0)
 struct Relu : Elementwise<"Relu", &kernels::relu> {};
 /// x / (1 + exp(-x))

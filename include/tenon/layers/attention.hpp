@@ -1,36 +1,135 @@
 // SPDX-License-Identifier: Apache-2.0
-// SelfAttention<"name", D, Heads>: softmax(q k^T / sqrt(D / Heads)) v per head (Vaswani et al. 2017, arXiv
-// 1706.03762), with projections `name.query`, `name.key`, `name.value` [d, d], each a Linear with a slot.
-// Reads x [batch, tokens, d] and, where given, a mask [batch, tokens] of ones (read) and zeros (ignore). The
-// output projection is a layer of its own, as in BERT. Works by tiles of query rows and never holds tokens x
-// tokens.
+// Attention<Heads, Options...>: softmax(scale q k^T + bias) v per head (Vaswani et al. 2017, arXiv 1706.03762) of wires
+// q, k, v and, where given, a mask [batch, keys] of ones (read) and zeros (ignore). Keys may be another sequence than
+// queries (cross attention). SelfAttention<"name", D, Heads>: the same with BERT's projections `name.query`, `name.key`,
+// `name.value`. Works by tiles of query rows and never holds tokens x tokens.
 #pragma once
 
 #include <tenon/kernels/attention.hpp>
 #include <tenon/layers/linear.hpp>
 
+#include <cstring>
+
 namespace tenon {
 
-/// params.integers[0]: heads. Inputs: q, k, v and, optionally, the mask.
+/// The heads of an attention: how many, how wide, and how many of k and v that groups of them share (0: each its own).
+struct Heads {
+  std::int64_t count = 1;
+  std::int64_t width = 64;
+  std::int64_t shared = 0;
+
+  [[nodiscard]] constexpr std::int64_t all() const { return count * width; }
+  [[nodiscard]] constexpr std::int64_t kv() const { return (shared == 0 ? count : shared) * width; }
+};
+
+/// Option of Attention: a query reads the keys up to its own place; what a KvCache holds goes before them.
+struct Causal {};
+/// Option of Attention: products are not divided by the root of the head's width (T5).
+struct Unscaled {};
+/// Option of Attention: adds a learned number for each head and distance, from the table `Name` [buckets, heads] under the
+/// attention's path. See kernels::RelativeBias.
+template <fixed_string Name, std::int64_t Buckets, std::int64_t MaxDistance>
+struct RelativeBias {
+  static constexpr std::string_view name = Name.view();
+  static constexpr std::int64_t buckets = Buckets;
+  static constexpr std::int64_t max_distance = MaxDistance;
+  static constexpr bool is_shared = false;
+};
+/// The same from a table that several attentions share, by its full name in the checkpoint.
+template <fixed_string Path, std::int64_t Buckets, std::int64_t MaxDistance>
+struct SharedRelativeBias : RelativeBias<Path, Buckets, MaxDistance> {
+  static constexpr bool is_shared = true;
+};
+
+/// params.integers: query heads, kv heads, whether causal, whether unscaled, the bias's largest distance. Inputs: q, k,
+/// v and, optionally, the mask. State: k and v of earlier calls.
 inline void attention_step(const StepContext& context) {
   const WireView& q = context.inputs[0];
+  const WireView& k = context.inputs[1];
+  const WireView& v = context.inputs[2];
   const std::span<const float> mask =
       context.inputs.size() > 3 ? context.inputs[3].values() : std::span<const float>{};
-  const kernels::AttentionShape shape{
-      .batch = q.extent(0), .queries = q.extent(1), .keys = q.extent(1), .heads = context.params.integers[0]};
-  kernels::attention(q.const_matrix(), context.inputs[1].const_matrix(), context.inputs[2].const_matrix(),
-                     mask, shape, context.output.matrix(), context.workers);
+  const auto& params = context.params.integers;
+  const std::int64_t batch = q.extent(0);
+  kernels::AttentionShape shape{.batch = batch,
+                                .queries = q.rows() / batch,
+                                .keys = k.rows() / batch,
+                                .heads = params[0],
+                                .kv_heads = params[1],
+                                .is_causal = params[2] != 0,
+                                .scale = params[3] != 0 ? 1.0f : 0.0f};
+  if (!context.weights.empty() && context.weights[0].data != nullptr)
+    shape.bias = {.table = weight_matrix(context.weights[0]),
+                  .max_distance = params[4],
+                  .is_bidirectional = params[2] == 0};
+  kernels::ConstMatrix keys = k.const_matrix();
+  kernels::ConstMatrix values = v.const_matrix();
+  if (const StateView& state = context.state; state.data != nullptr) {
+    const std::int64_t width = k.width();
+    for (std::int64_t i = 0; i < k.rows(); ++i) {
+      float* const row = state.row(i / shape.keys, context.past + i % shape.keys);
+      std::memcpy(row, keys.row(i), static_cast<std::size_t>(width) * sizeof(float));
+      std::memcpy(row + width, values.row(i), static_cast<std::size_t>(width) * sizeof(float));
+    }
+    keys = {state.data, batch * state.capacity, width, state.width};
+    values = {state.data + width, batch * state.capacity, width, state.width};
+    shape.keys += context.past;
+    shape.key_stride = state.capacity;
+    shape.first_query = context.past;
+  }
+  kernels::attention(q.const_matrix(), keys, values, mask, shape, context.output.matrix(), context.workers);
 }
 
 inline std::int64_t attention_step_scratch(const StepContext& context) {
   const WireView& q = context.inputs[0];
-  return kernels::attention_scratch_bytes(q.extent(1), q.extent(1), q.width() / context.params.integers[0]);
+  const std::int64_t keys = context.inputs[1].rows() / q.extent(0);
+  return kernels::attention_scratch_bytes(q.rows() / q.extent(0), std::max(keys, context.capacity),
+                                          q.width() / context.params.integers[0]);
 }
 
+/// q [batch, ..., heads * width], k and v [batch, ..., kv heads * width], mask [batch, keys] -> as q. A mask cannot be
+/// given together with a KvCache.
+template <Heads H, class... Options>
+struct Attention {
+  static_assert(H.count > 0 && H.width > 0 && (H.shared == 0 || H.count % H.shared == 0),
+                "tenon::Attention: the shared heads of keys and values must divide the heads of queries");
+  static constexpr bool is_causal = (std::is_same_v<Options, Causal> || ...);
+  static constexpr bool is_unscaled = (std::is_same_v<Options, Unscaled> || ...);
+
+  static constexpr std::size_t inputs = 4;
+  static constexpr std::size_t required_inputs = 3;
+  static constexpr Shape takes(std::size_t input) {
+    if (input == 3) return Shape::any();
+    return Shape::rows_of(input == 0 ? H.all() : H.kv());
+  }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    std::int32_t bias = no_index;
+    std::int64_t max_distance = 0;
+    [[maybe_unused]] const auto take = [&]<class Option>() {
+      if constexpr (requires { Option::max_distance; }) {
+        bias = Option::is_shared ? builder.shared_weight(Option::name, {Option::buckets, H.count})
+                                 : builder.weight(Option::name, {Option::buckets, H.count});
+        max_distance = Option::max_distance;
+      }
+    };
+    (take.template operator()<Options>(), ...);
+    return builder.step({.op = "Attention",
+                         .run = &attention_step,
+                         .scratch = &attention_step_scratch,
+                         .inputs = {wires[0], wires[1], wires[2], wires.size() > 3 ? wires[3] : no_index},
+                         .output = builder.shape(wires[0]),
+                         .weights = {bias},
+                         .state = is_causal ? builder.state(2 * H.kv()) : no_index,
+                         .params = {.integers = {H.count, H.shared == 0 ? H.count : H.shared,
+                                                 is_causal ? 1 : 0, is_unscaled ? 1 : 0, max_distance}}});
+  }
+};
+
 /// `Options` are those of its three Linears.
-template <fixed_string Name, std::int64_t D, std::int64_t Heads, class... Options>
+template <fixed_string Name, std::int64_t D, std::int64_t Count, class... Options>
 struct SelfAttention {
-  static_assert(Heads > 0 && D % Heads == 0, "tenon::SelfAttention: the heads must divide the width");
+  static_assert(Count > 0 && D % Count == 0, "tenon::SelfAttention: the heads must divide the width");
 
   static constexpr std::size_t inputs = 2;
   static constexpr std::size_t required_inputs = 1;
@@ -40,15 +139,12 @@ struct SelfAttention {
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     const std::size_t mark = builder.enter(Name.view());
-    const WireId q = Linear<"query", D, D, Options...>::lower(builder, wires.first(1));
-    const WireId k = Linear<"key", D, D, Options...>::lower(builder, wires.first(1));
-    const WireId v = Linear<"value", D, D, Options...>::lower(builder, wires.first(1));
-    const WireId y = builder.step({.op = "Attention",
-                                   .run = &attention_step,
-                                   .scratch = &attention_step_scratch,
-                                   .inputs = {q, k, v, wires.size() > 1 ? wires[1] : no_index},
-                                   .output = builder.shape(wires[0]),
-                                   .params = {.integers = {Heads}}});
+    std::array<WireId, 4> read{Linear<"query", D, D, Options...>::lower(builder, wires.first(1)),
+                               Linear<"key", D, D, Options...>::lower(builder, wires.first(1)),
+                               Linear<"value", D, D, Options...>::lower(builder, wires.first(1)),
+                               wires.size() > 1 ? wires[1] : no_index};
+    const WireId y = Attention<Heads{.count = Count, .width = D / Count}>::lower(
+        builder, std::span<const WireId>(read.data(), wires.size() + 2));
     builder.leave(mark);
     return y;
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ops without weights that join or reshape meaning: Add (two wires of one shape), Softmax (over the last
+// Ops without weights that join or reshape meaning: Add and Multiply (two wires of one shape), Softmax (over the last
 // dimension).
 #pragma once
 
@@ -7,26 +7,45 @@
 #include <tenon/kernels/softmax.hpp>
 #include <tenon/layers/shape_keeping.hpp>
 
+#include <span>
+
 namespace tenon {
 
-inline void add_step(const StepContext& context) {
-  kernels::add(context.inputs[0].values(), context.inputs[1].values(), context.output.values());
+/// A kernel from two wires of one shape to a third, which may be the first.
+using PairKernel = void (*)(std::span<const float>, std::span<const float>, std::span<float>);
+
+template <PairKernel Kernel>
+void pair_step(const StepContext& context) {
+  const std::span<const float> a = context.inputs[0].values();
+  const std::span<const float> b = context.inputs[1].values();
+  const std::span<float> y = context.output.values();
+  context.workers.share(std::ssize(a), kernels::lane_count, 2,
+                        [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
+                          const auto begin = static_cast<std::size_t>(first);
+                          const auto size = static_cast<std::size_t>(count);
+                          Kernel(a.subspan(begin, size), b.subspan(begin, size), y.subspan(begin, size));
+                        });
 }
 
-/// a + b, element by element: a residual connection.
-struct Add {
+template <fixed_string Name, PairKernel Kernel>
+struct Pairwise {
   static constexpr std::size_t inputs = 2;
   static constexpr bool same_inputs = true;
   static constexpr Shape takes(std::size_t) { return Shape::any(); }
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
-    return builder.step({.op = "Add",
-                         .run = &add_step,
+    return builder.step({.op = Name.view(),
+                         .run = &pair_step<Kernel>,
                          .inputs = {wires[0], wires[1]},
                          .output = builder.shape(wires[0]),
                          .in_place = true});
   }
 };
+
+/// a + b, element by element: a residual connection.
+struct Add : Pairwise<"Add", &kernels::add> {};
+/// a * b, element by element: a gate.
+struct Multiply : Pairwise<"Multiply", &kernels::multiply> {};
 
 inline void softmax_step(const StepContext& context) {
   kernels::softmax(context.inputs[0].const_matrix(), context.output.matrix());

@@ -72,13 +72,14 @@ struct Embedding {
 inline void add_rows_step(const StepContext& context) {
   const WireView& x = context.inputs[0];
   const kernels::WeightMatrix table = weight_matrix(context.weights[0]);
-  const std::int64_t tokens = x.extent(1);
+  const std::int64_t tokens = x.rows() / x.extent(0);
   const std::int64_t row = context.params.integers[0];
-  if (row < 0 && tokens > table.rows)
-    throw shape_error(ErrorCode::wrong_shape, concat("position embeddings: expected at most ", table.rows,
-                                                     " tokens, got ", tokens, "; split the input"));
+  if (row < 0 && context.past + tokens > table.rows)
+    throw shape_error(ErrorCode::wrong_shape,
+                      concat("position embeddings: expected at most ", table.rows, " tokens, got ",
+                             context.past + tokens, "; split the input"));
   for (std::int64_t i = 0; i < x.rows(); ++i)
-    kernels::add_table_row(x.const_matrix().row_span(i), table, row < 0 ? i % tokens : row,
+    kernels::add_table_row(x.const_matrix().row_span(i), table, row < 0 ? context.past + i % tokens : row,
                            context.output.matrix().row_span(i));
 }
 

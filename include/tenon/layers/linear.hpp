@@ -20,8 +20,11 @@
 
 namespace tenon {
 
-/// Option of Linear: there is no `name.bias`.
+/// Options of Linear: there is no `name.bias`; or there is one, as by default.
 struct NoBias {};
+struct WithBias {};
+template <bool HasBias>
+using BiasIf = std::conditional_t<HasBias, WithBias, NoBias>;
 
 /// y += the slot's side terms. They are taken from the list in batches, in the order of attachment.
 inline void add_side_terms(const ActiveSlot& slot, kernels::ConstMatrix x, kernels::Matrix y,
@@ -146,6 +149,23 @@ struct Linear {
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     using Chosen = LinearOptions<Options...>;
     return lower_linear(builder, wires[0], Name.view(), In, Out, Chosen::has_bias, Chosen::slot_kinds);
+  }
+};
+
+/// y = x W^T with the table W [out, in] of an earlier layer, by its weight's full name: a head tied to an embedding.
+/// It has no slot: what changes the embedding's table would change it too.
+template <fixed_string Weight, std::int64_t In, std::int64_t Out>
+struct TiedLinear {
+  static constexpr std::size_t inputs = 1;
+  static constexpr Shape takes(std::size_t) { return Shape::rows_of(In); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0].with_width(Out); }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    return builder.step({.op = "TiedLinear",
+                         .run = &linear_step<false>,
+                         .scratch = &linear_step_scratch<false>,
+                         .inputs = {wires[0]},
+                         .output = builder.shape(wires[0]).with_width(Out),
+                         .weights = {builder.tied_weight(Weight.view())}});
   }
 };
 

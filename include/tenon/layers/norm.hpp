@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // LayerNorm<"name", D>: (x - mean) / sqrt(var + eps) * weight + bias over the last dimension (Ba et al. 2016,
-// arXiv 1607.06450). AddNorm<"name", D>: the same of the sum of two wires, in one pass. L2Normalize: x /
+// arXiv 1607.06450). AddNorm<"name", D>: the same of the sum of two wires, in one pass. RmsNorm<"name", D>. L2Normalize: x /
 // max(|x|, 1e-12).
 #pragma once
 
@@ -68,6 +68,37 @@ struct LayerNorm : Normalization<Name, D, Eps, "LayerNorm", &layer_norm_step, 1>
 /// LayerNorm of the sum of its two inputs, as BERT's output blocks have it.
 template <fixed_string Name, std::int64_t D, Epsilon Eps = Epsilon{1e-12f}>
 struct AddNorm : Normalization<Name, D, Eps, "AddNorm", &add_norm_step, 2> {};
+
+inline void rms_norm_step(const StepContext& context) {
+  const kernels::ConstMatrix x = context.inputs[0].const_matrix();
+  const kernels::Matrix y = context.output.matrix();
+  context.workers.share(x.rows, 1, 6 * x.cols, [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
+    kernels::rms_norm(x.rows_from(first, count), weight_vector(context.weights[0]),
+                      static_cast<double>(context.params.reals[0]), y.rows_from(first, count));
+  });
+}
+
+/// x / sqrt(mean of x^2 + eps) * weight over the last dimension (Zhang and Sennrich 2019, arXiv 1910.07467), weight
+/// `name.weight` [d]; Llama's and T5's.
+template <fixed_string Name, std::int64_t D, Epsilon Eps = Epsilon{1e-6f}>
+struct RmsNorm {
+  static constexpr std::size_t inputs = 1;
+  static constexpr Shape takes(std::size_t) { return Shape::rows_of(D); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    const std::size_t mark = builder.enter(Name.view());
+    const std::int32_t weight = builder.weight("weight", {D});
+    const WireId y = builder.step({.op = "RmsNorm",
+                                   .run = &rms_norm_step,
+                                   .inputs = {wires[0]},
+                                   .output = builder.shape(wires[0]),
+                                   .weights = {weight},
+                                   .params = {.reals = {Eps.value}},
+                                   .in_place = true});
+    builder.leave(mark);
+    return y;
+  }
+};
 
 inline void l2_normalize_step(const StepContext& context) {
   kernels::l2_normalize(context.inputs[0].const_matrix(), context.output.matrix());

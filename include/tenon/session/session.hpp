@@ -9,6 +9,7 @@
 #include <tenon/adapters/adapter.hpp>
 #include <tenon/session/choose_mode.hpp>
 #include <tenon/session/guard.hpp>
+#include <tenon/session/kv_cache.hpp>
 #include <tenon/weights/tensor.hpp>
 
 #include <array>
@@ -83,6 +84,15 @@ class Session {
     state_.run(views);
     return state_.output(0);
   }
+  /// The same after the tokens in `cache`, to which those of these inputs are added. Throws `error{wrong_state}` if the
+  /// cache was filled before an adapter was attached or released, `shape_error` if it is full.
+  template <class... Inputs>
+  TensorView run(KvCache<Net>& cache, const Inputs&... inputs) {
+    (void)sizeof(InputMandates<Net, sizeof...(Inputs), Net::inputs>);
+    const std::array<TensorView, sizeof...(Inputs)> views{TensorView(inputs)...};
+    state_.run(views, cache.table_);
+    return state_.output(0);
+  }
   /// Output `i` of the last `run`. Precondition: there was one, `i < output_count`.
   [[nodiscard]] TensorView output(std::size_t i) noexcept { return state_.output(i); }
   static constexpr std::size_t output_count = output_count_of<Net>();
@@ -139,6 +149,8 @@ class Session {
   }
 
  private:
+  friend class KvCache<Net>;
+
   template <class Argument>
   static void find_progress(const Argument&, ProgressRef&) noexcept {}
   template <class F>

@@ -10,6 +10,7 @@
 #include <tenon/session/overlay_pass.hpp>
 #include <tenon/session/overlay_pool.hpp>
 #include <tenon/session/slot_table.hpp>
+#include <tenon/session/state_table.hpp>
 #include <tenon/session/workspace.hpp>
 
 #include <memory>
@@ -105,15 +106,23 @@ class SessionState {
   /// Computes the net on `inputs`. The outputs are then in the workspace, until the next run or reserve.
   /// Throws `shape_error` for inputs the net does not take.
   void run(std::span<const TensorView> inputs) {
+    compute(inputs, dims_of_inputs(program_, inputs, workspace_));
+  }
+  /// The same after the tokens that `states` holds, to which those of this call are added. Throws as
+  /// `StateTable::begin` too; `states` has what it had then.
+  void run(std::span<const TensorView> inputs, StateTable& states) {
     const Dims dims = dims_of_inputs(program_, inputs, workspace_);
-    workspace_.plan(dims);
-    const std::span<WireView> wires = workspace_.wires();
-    for (std::size_t i = 0; i < inputs.size(); ++i)
-      wires[index(program_.inputs[i])].data =
-          const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
-    model_->use.check_weights();
-    refresh();
-    run_steps(wires);
+    states.begin(dims, this, generation_);
+    workspace_.reserve_for_states(states.capacity());
+    states_ = &states;
+    try {
+      compute(inputs, dims);
+    } catch (...) {
+      states_ = nullptr;
+      throw;
+    }
+    states_ = nullptr;
+    states.end(dims.tokens);
   }
 
   /// Output `i` of the last run.
@@ -125,6 +134,22 @@ class SessionState {
 
  private:
   [[nodiscard]] static std::size_t index(std::int32_t i) noexcept { return static_cast<std::size_t>(i); }
+
+  void compute(std::span<const TensorView> inputs, const Dims& dims) {
+    workspace_.plan(dims);
+    const std::span<WireView> wires = workspace_.wires();
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      wires[index(program_.inputs[i])].data =
+          const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
+    model_->use.check_weights();
+    refresh();
+    run_steps(wires);
+  }
+
+  static void swap_carried(const Loop& loop, std::span<WireView> wires) noexcept {
+    for (std::size_t i = 0; i < max_loop_carries && loop.carries[i] != no_index; ++i)
+      std::swap(wires[index(loop.carries[i])].data, wires[index(loop.results[i])].data);
+  }
 
   /// Loops are walked in place: after each round the buffers of the carried wire and of the result change
   /// places.
@@ -143,14 +168,19 @@ class SessionState {
       if (step.kind == StepKind::loop_begin) {
         turn = 0;
       } else if (++turn < loop.count) {
-        std::swap(wires[index(loop.carry)].data, wires[index(loop.result)].data);
+        swap_carried(loop, wires);
         at = index(loop.begin);
       } else if (loop.count % 2 == 0) {
-        std::swap(wires[index(loop.carry)].data, wires[index(loop.result)].data);
+        swap_carried(loop, wires);
         continue;
       }
       copy[index(loop.depth) + 1] = copy[index(loop.depth)] * loop.count + turn;
     }
+  }
+
+  /// One from outside the loops around a step has one copy.
+  [[nodiscard]] const TensorView& weight_of(const WeightEntry& entry, std::int64_t copy) const noexcept {
+    return model_->weights[index(entry.base) + (entry.loop == no_index ? 0 : static_cast<std::size_t>(copy))];
   }
 
   void run_step(const Step& step, std::span<const WireView> wires, std::span<const std::int64_t> copy) {
@@ -167,9 +197,7 @@ class SessionState {
          ++temporary_count)
       temporaries[temporary_count] = wires[index(step.temporaries[temporary_count])];
     for (std::size_t i = 0; i < weights.size(); ++i)
-      if (step.weights[i] != no_index)
-        weights[i] = model_->weights[index(program_.weights[index(step.weights[i])].base) +
-                                     static_cast<std::size_t>(here)];
+      if (step.weights[i] != no_index) weights[i] = weight_of(program_.weights[index(step.weights[i])], here);
     step.run({.inputs = {inputs.data(), input_count},
               .output = wires[index(step.output)],
               .temporaries = {temporaries.data(), temporary_count},
@@ -177,6 +205,10 @@ class SessionState {
               .slot = step.slot == no_index ? nullptr
                                             : &slots_.active(program_.slots[index(step.slot)].base +
                                                              static_cast<std::int32_t>(here)),
+              .state = step.state == no_index || states_ == nullptr
+                           ? StateView{}
+                           : states_->view(program_.states[index(step.state)], here),
+              .past = states_ == nullptr ? 0 : states_->tokens(),
               .params = step.params,
               .products = products_,
               .workers = workspace_.workers()});
@@ -189,6 +221,7 @@ class SessionState {
   OverlayPool overlays_;
   Workspace workspace_;
   const kernels::ProductBackend* products_ = nullptr;
+  StateTable* states_ = nullptr; ///< during a call with a KvCache
   bool drops_covered_pages_ = false;
   std::int64_t in_place_guards_ = 0;
   std::uint64_t generation_ = 0;

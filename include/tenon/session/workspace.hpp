@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace tenon {
@@ -42,6 +43,18 @@ class Workspace {
     if (more[Category::scratch] > 0) scratch_ = std::move(tiles);
     scratch_each_ = scratch;
     reserved_ = dims;
+  }
+
+  /// Makes room for steps that read up to `capacity` tokens of earlier calls. Strong guarantee; throws as `reserve`.
+  void reserve_for_states(std::int64_t capacity) {
+    if (capacity <= capacity_) return;
+    const std::int64_t before = std::exchange(capacity_, capacity);
+    try {
+      reserve(reserved_);
+    } catch (...) {
+      capacity_ = before;
+      throw;
+    }
   }
 
   /// Bytes of scratch that attaching other kinds than LoRA takes in place of what there is; 0 if that is
@@ -141,7 +154,10 @@ class Workspace {
       std::size_t count = 0;
       for (; count < inputs.size() && step.inputs[count] != no_index; ++count)
         inputs[count] = extents_of(program_.wires[static_cast<std::size_t>(step.inputs[count])].shape, dims);
-      StepContext context{.inputs = {inputs.data(), count}, .params = step.params, .has_deltas = has_deltas};
+      StepContext context{.inputs = {inputs.data(), count},
+                          .capacity = capacity_,
+                          .params = step.params,
+                          .has_deltas = has_deltas};
       context.output = extents_of(program_.wires[static_cast<std::size_t>(step.output)].shape, dims);
       if (step.weights[0] == no_index) {
         most = std::max(most, step.scratch(context));
@@ -163,7 +179,8 @@ class Workspace {
   std::vector<WireId> alive_;
   std::vector<WireView> wires_;
   std::optional<Dims> planned_{};
-  Dims reserved_{}; ///< the last that took memory
+  Dims reserved_{};           ///< the last that took memory
+  std::int64_t capacity_ = 0; ///< tokens of earlier calls that steps may read
   bool has_deltas_ = false;
   Buffer memory_{};
   Buffer scratch_{};
