@@ -24,6 +24,8 @@ struct Heads {
 
 /// Option of Attention: a query reads the keys up to its own place; what a KvCache holds goes before them.
 struct Causal {};
+/// Option of Attention: the mask, if there is one, is of another sequence, [batch, context].
+struct OverContext {};
 /// Option of Attention: products are not divided by the root of the head's width (T5).
 struct Unscaled {};
 /// Option of Attention: adds a learned number for each head and distance, from the table `Name` [buckets, heads] under the
@@ -94,12 +96,13 @@ struct Attention {
   static_assert(H.count > 0 && H.width > 0 && (H.shared == 0 || H.count % H.shared == 0),
                 "tenon::Attention: the shared heads of keys and values must divide the heads of queries");
   static constexpr bool is_causal = (std::is_same_v<Options, Causal> || ...);
+  static constexpr bool reads_context = (std::is_same_v<Options, OverContext> || ...);
   static constexpr bool is_unscaled = (std::is_same_v<Options, Unscaled> || ...);
 
   static constexpr std::size_t inputs = 4;
   static constexpr std::size_t required_inputs = 3;
   static constexpr Shape takes(std::size_t input) {
-    if (input == 3) return Shape::any();
+    if (input == 3) return Shape::of({batch_dim, reads_context ? context_dim : tokens_dim});
     return Shape::rows_of(input == 0 ? H.all() : H.kv());
   }
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
