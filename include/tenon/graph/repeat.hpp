@@ -70,14 +70,16 @@ template <class Block>
   }(std::make_index_sequence<carried_count<Block>()>{});
 }
 
-template <class Block, std::size_t Changed = changed_width<Block>()>
+template <class Block, std::size_t Changed, bool Keeps>
 struct RepeatMandate : RepeatKeepsWidth<Block, block_gives<Block, Changed>(), Block::takes(Changed).width()> {
 };
-template <class Block>
-struct RepeatMandate<Block, carried_count<Block>()> {};
+template <class Block, std::size_t Changed>
+struct RepeatMandate<Block, Changed, true> {};
 
 template <fixed_string Name, std::int64_t Count, class Block, std::int64_t First = 0>
-struct Repeat : IsGraphOp<Block>, RepeatMandate<Block> {
+struct Repeat
+    : IsGraphOp<Block>,
+      RepeatMandate<Block, changed_width<Block>(), changed_width<Block>() == carried_count<Block>()> {
   static_assert(Count > 0, "tenon::Repeat: the count must be at least 1");
   static_assert(First >= 0, "tenon::Repeat: the first index must not be negative");
 

@@ -69,36 +69,46 @@ struct LayerNorm : Normalization<Name, D, Eps, "LayerNorm", &layer_norm_step, 1>
 template <fixed_string Name, std::int64_t D, Epsilon Eps = Epsilon{1e-12f}>
 struct AddNorm : Normalization<Name, D, Eps, "AddNorm", &add_norm_step, 2> {};
 
+/// params.integers[0]: numbers that are normalised together, of which a row has one or several runs.
 inline void rms_norm_step(const StepContext& context) {
-  const kernels::ConstMatrix x = context.inputs[0].const_matrix();
-  const kernels::Matrix y = context.output.matrix();
-  context.workers.share(x.rows, 1, 6 * x.cols, [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
+  const std::int64_t width = context.params.integers[0];
+  const std::int64_t rows = context.inputs[0].size() / width;
+  const kernels::ConstMatrix x{context.inputs[0].values().data(), rows, width, width};
+  const kernels::Matrix y{context.output.values().data(), rows, width, width};
+  context.workers.share(rows, 1, 6 * width, [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
     kernels::rms_norm(x.rows_from(first, count), weight_vector(context.weights[0]),
                       static_cast<double>(context.params.reals[0]), y.rows_from(first, count));
   });
 }
 
-/// x / sqrt(mean of x^2 + eps) * weight over the last dimension (Zhang and Sennrich 2019, arXiv 1910.07467), weight
-/// `name.weight` [d]; Llama's and T5's.
-template <fixed_string Name, std::int64_t D, Epsilon Eps = Epsilon{1e-6f}>
-struct RmsNorm {
+/// Each of the Width / D runs of the last dimension for itself: an attention's heads, whose weight `name.weight` [d] is
+/// the same (Dehghani et al. 2023, arXiv 2302.05442).
+template <fixed_string Name, std::int64_t Width, std::int64_t D, Epsilon Eps = Epsilon{1e-6f}>
+struct HeadRmsNorm {
+  static_assert(D > 0 && Width % D == 0, "tenon::HeadRmsNorm: a whole number of heads");
+
   static constexpr std::size_t inputs = 1;
-  static constexpr Shape takes(std::size_t) { return Shape::rows_of(D); }
+  static constexpr Shape takes(std::size_t) { return Shape::rows_of(Width); }
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     const std::size_t mark = builder.enter(Name.view());
     const std::int32_t weight = builder.weight("weight", {D});
-    const WireId y = builder.step({.op = "RmsNorm",
+    const WireId y = builder.step({.op = Width == D ? "RmsNorm" : "HeadRmsNorm",
                                    .run = &rms_norm_step,
                                    .inputs = {wires[0]},
                                    .output = builder.shape(wires[0]),
                                    .weights = {weight},
-                                   .params = {.reals = {Eps.value}},
+                                   .params = {.integers = {D}, .reals = {Eps.value}},
                                    .in_place = true});
     builder.leave(mark);
     return y;
   }
 };
+
+/// x / sqrt(mean of x^2 + eps) * weight over the last dimension (Zhang and Sennrich 2019, arXiv 1910.07467), weight
+/// `name.weight` [d]; Llama's and T5's.
+template <fixed_string Name, std::int64_t D, Epsilon Eps = Epsilon{1e-6f}>
+struct RmsNorm : HeadRmsNorm<Name, D, D, Eps> {};
 
 inline void l2_normalize_step(const StepContext& context) {
   kernels::l2_normalize(context.inputs[0].const_matrix(), context.output.matrix());
