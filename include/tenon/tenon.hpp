@@ -15,11 +15,15 @@
 #include <tenon/graph/tables.hpp>
 #include <tenon/layers/activations.hpp>
 #include <tenon/layers/attention.hpp>
+#include <tenon/layers/channels.hpp>
 #include <tenon/layers/combine.hpp>
+#include <tenon/layers/convolution.hpp>
 #include <tenon/layers/embedding.hpp>
+#include <tenon/layers/group_norm.hpp>
 #include <tenon/layers/linear.hpp>
 #include <tenon/layers/norm.hpp>
 #include <tenon/layers/pooling.hpp>
+#include <tenon/layers/resample.hpp>
 #include <tenon/memory/ledger.hpp>
 #include <tenon/session/session.hpp>
 #include <tenon/weights/tensor.hpp>

@@ -57,6 +57,8 @@ struct Repeat : IsGraphOp<Block>, RepeatKeepsWidth<Block, block_gives<Block>(), 
     (void)builder.enter_loop_index();
     const WireId out = Block::lower(builder, std::span<const WireId>(wires.data(), in.size()));
     builder.leave(name);
+    if (!(builder.shape(out) == builder.shape(in[0])))
+      throw "tenon::Repeat: a repeated block must give the shape that it takes";
     return builder.end_loop(out);
   }
 };

@@ -103,7 +103,7 @@ struct ActiveSlot {
 
 /// A layer's constants, set at lowering.
 struct StepParams {
-  std::array<std::int64_t, 4> integers{};
+  std::array<std::int64_t, 6> integers{};
   std::array<float, 2> reals{};
 };
 
@@ -127,9 +127,12 @@ using StepFunction = void (*)(const StepContext&);
 /// null.
 using ScratchFunction = std::int64_t (*)(const StepContext&);
 
-/// A two-dimensional weight as the kernels take it. Precondition: rank 2.
+/// A weight [out, in, kernel ...] as the kernels take it, [out, in * kernel]: all but its first dimension together.
+/// Precondition: at least two dimensions, contiguous from the second on.
 [[nodiscard]] inline kernels::WeightMatrix weight_matrix(const TensorView& view) noexcept {
-  return {view.data, view.dtype, view.extent(0), view.extent(1), view.stride(0)};
+  std::int64_t cols = view.extent(1);
+  for (int axis = 2; axis < view.rank; ++axis) cols *= view.extent(axis);
+  return {view.data, view.dtype, view.extent(0), cols, view.stride(0)};
 }
 /// A one-dimensional weight; empty if the view is.
 [[nodiscard]] inline kernels::WeightVector weight_vector(const TensorView& view) noexcept {
