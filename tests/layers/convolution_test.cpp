@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layers/one_layer.hpp"
 #include "support/allocation_probe.hpp"
+#include "support/naive.hpp"
 #include "support/naive_convolution.hpp"
 
 #include <doctest/doctest.h>
@@ -126,4 +127,43 @@ TEST_CASE("A forward pass of convolutions allocates nothing and its scratch is b
   const auto taken = probe.count();
   CHECK(taken == 0);
   CHECK(layer.session.scratch_bytes() <= 2 * MiB);
+}
+
+TEST_CASE("A convolution needs exactly the scratch that it states, whatever lies in it") {
+  const FloatMatrix x(2 * 30 * 20, 24, 1);
+  FloatMatrix y(2 * 30 * 20, 10, 2);
+  const StoredMatrix w(10, 24 * 9, DType::bf16, 3);
+  Factors factors(10, 24 * 9, 4, DType::f32, 0.5f, 4);
+  SideTerm term{factors.term};
+  const std::array<std::int64_t, 4> w_shape{10, 24, 3, 3};
+  const std::array<std::int64_t, 2> flat_shape{10, 24 * 9};
+  ActiveSlot slot;
+  slot.weight = slot.base = TensorView(w.view.data, w.view.dtype, flat_shape);
+  slot.terms.add(term);
+  const std::array<WireView, 1> inputs{WireView{x.bytes.data(), DType::f32, 4, {2, 30, 20, 24}}};
+  const std::array<TensorView, 2> weights{TensorView(w.view.data, w.view.dtype, w_shape), TensorView{}};
+  StepContext context{.inputs = inputs,
+                      .output = {y.bytes.data(), DType::f32, 4, {2, 30, 20, 10}},
+                      .weights = weights,
+                      .slot = &slot,
+                      .params = {.integers = {1, 1, 1, 0, 1, 1}}};
+  const ExactScratch scratch(convolution_step_scratch<true>(context));
+  context.workers = scratch.scratch();
+  convolution_step<true>(context);
+  CHECK(scratch.guard_untouched());
+  const kernels::PatchGrid grid{
+      .batch = 2, .image = {1, 30, 20}, .channels = 24, .kernel = {1, 3, 3}, .padding = {0, 1, 1}};
+  Twin twin(grid.rows(), 10);
+  for_each_patch_element(grid, x.view.data, [&](std::int64_t row, std::int64_t col, double value) {
+    for (std::int64_t o = 0; o < 10; ++o) {
+      double both = w(o, col);
+      double size = std::abs(both);
+      for (std::int64_t r = 0; r < 4; ++r) {
+        both += 0.5 * factors.b(o, r) * factors.a(r, col);
+        size += 0.5 * std::abs(factors.b(o, r) * factors.a(r, col));
+      }
+      twin.add(row, o, value * both, std::abs(value) * size);
+    }
+  });
+  CHECK(error_in_units(y.view, twin) <= 24 * 9 + 4);
 }
