@@ -5,12 +5,14 @@
 
 #include <support/allocation_probe.hpp>
 #include <support/naive.hpp>
+#include <support/team.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -21,11 +23,18 @@ namespace {
 
 struct Inputs {
   Inputs(AttentionShape s, std::int64_t dim, Place place = {})
-      : shape(s), head_dim(dim), q(s.batch * s.queries, s.heads * dim, 1, place),
-        k(s.batch * s.keys, s.heads * dim, 2, place), v(s.batch * s.keys, s.heads * dim, 3, place) {}
+      : shape(s), head_dim(dim), kv_heads(s.kv_heads == 0 ? s.heads : s.kv_heads),
+        key_stride(s.key_stride == 0 ? s.keys : s.key_stride),
+        q(s.batch * s.queries, s.heads * dim, 1, place), k(s.batch * key_stride, kv_heads * dim, 2, place),
+        v(s.batch * key_stride, kv_heads * dim, 3, place) {
+    for (std::int64_t row = 0; row < k.view.rows; ++row) // what nobody may read
+      if (row % key_stride >= s.keys)
+        for (const Matrix m : {k.view, v.view})
+          std::ranges::fill(m.row_span(row), std::numeric_limits<float>::quiet_NaN());
+  }
 
   AttentionShape shape;
-  std::int64_t head_dim;
+  std::int64_t head_dim, kv_heads, key_stride;
   FloatMatrix q, k, v;
 };
 
@@ -37,49 +46,89 @@ FloatMatrix attend(const Inputs& in, std::span<const float> mask, Place place = 
   return out;
 }
 
-/// One query against one sequence's keys, in one head: the weights that sum to one.
-std::vector<double> exact_weights(const Inputs& in, std::span<const float> mask, std::int64_t row,
-                                  std::int64_t first_key, std::int64_t head) {
-  std::vector<double> weights;
+/// The bucket of a key at `distance`, from the least distance of each bucket: 0, 1, 2 ... up to half of them, then
+/// growing by one factor each up to `largest`.
+std::int64_t exact_bucket(std::int64_t distance, std::int64_t buckets, double largest,
+                          bool is_bidirectional) {
+  const std::int64_t count = is_bidirectional ? buckets / 2 : buckets;
+  const std::int64_t base = is_bidirectional && distance > 0 ? count : 0;
+  const std::int64_t size = is_bidirectional ? std::abs(distance) : std::max<std::int64_t>(-distance, 0);
+  const std::int64_t half = count / 2;
+  const auto start = [&](std::int64_t bucket) {
+    if (bucket <= half) return static_cast<double>(bucket);
+    return static_cast<double>(half) *
+           std::pow(largest / static_cast<double>(half),
+                    static_cast<double>(bucket - half) / static_cast<double>(count - half));
+  };
+  std::int64_t bucket = 0;
+  while (bucket + 1 < count && static_cast<double>(size) >= start(bucket + 1) - 1e-9) ++bucket;
+  return base + bucket;
+}
+
+/// Query `row` (of all) against its sequence's keys, in one head: the weights that sum to one; `bias` is the relative
+/// bias's table, if there is one.
+std::vector<double> exact_weights(const Inputs& in, std::span<const float> mask, const StoredMatrix* bias,
+                                  std::int64_t row, std::int64_t head) {
+  const AttentionShape& shape = in.shape;
+  const std::int64_t sequence = row / shape.queries;
+  const std::int64_t place = shape.first_query + row % shape.queries;
+  const std::int64_t kv_head = head / (shape.heads / in.kv_heads);
+  const double scale =
+      shape.scale != 0 ? static_cast<double>(shape.scale) : 1 / std::sqrt(static_cast<double>(in.head_dim));
+  const std::int64_t end = shape.is_causal ? std::min(shape.keys, place + 1) : shape.keys;
   const auto kept = [&](std::int64_t key) {
-    return mask.empty() || mask[static_cast<std::size_t>(key)] != 0;
+    return mask.empty() || mask[static_cast<std::size_t>(sequence * shape.keys + key)] != 0;
   };
   bool any = false;
-  for (std::int64_t key = first_key; key < first_key + in.shape.keys; ++key) any = any || kept(key);
+  for (std::int64_t key = 0; key < end; ++key) any = any || kept(key);
+  std::vector<double> weights(static_cast<std::size_t>(shape.keys));
   double sum = 0;
-  for (std::int64_t key = first_key; key < first_key + in.shape.keys; ++key) {
+  for (std::int64_t key = 0; key < end; ++key) {
     double score = 0;
-    for (std::int64_t d = head * in.head_dim; d < (head + 1) * in.head_dim; ++d)
-      score += in.q(row, d) * in.k(key, d);
-    const double weight = !any        ? 1
-                          : kept(key) ? std::exp(score / std::sqrt(static_cast<double>(in.head_dim)))
-                                      : 0;
-    weights.push_back(weight);
+    for (std::int64_t d = 0; d < in.head_dim; ++d)
+      score +=
+          in.q(row, head * in.head_dim + d) * in.k(sequence * in.key_stride + key, kv_head * in.head_dim + d);
+    score *= scale;
+    if (bias != nullptr)
+      score +=
+          (*bias)(exact_bucket(key - place, bias->view.rows, static_cast<double>(shape.bias.max_distance),
+                               shape.bias.is_bidirectional),
+                  head);
+    const double weight = !any ? 1 : kept(key) ? std::exp(score) : 0;
+    weights[static_cast<std::size_t>(key)] = weight;
     sum += weight;
   }
   for (double& weight : weights) weight /= sum;
   return weights;
 }
 
-Twin exact_attention(const Inputs& in, std::span<const float> mask) {
+Twin exact_attention(const Inputs& in, std::span<const float> mask, const StoredMatrix* bias = nullptr) {
   Twin twin(in.q.view.rows, in.q.view.cols);
   for (std::int64_t row = 0; row < twin.rows; ++row)
     for (std::int64_t head = 0; head < in.shape.heads; ++head) {
-      const std::int64_t first_key = row / in.shape.queries * in.shape.keys;
-      const std::vector<double> weights = exact_weights(in, mask, row, first_key, head);
-      for (std::int64_t d = head * in.head_dim; d < (head + 1) * in.head_dim; ++d)
+      const std::int64_t first_key = row / in.shape.queries * in.key_stride;
+      const std::int64_t first_value = head / (in.shape.heads / in.kv_heads) * in.head_dim;
+      const std::vector<double> weights = exact_weights(in, mask, bias, row, head);
+      for (std::int64_t d = 0; d < in.head_dim; ++d)
         for (std::int64_t key = 0; key < in.shape.keys; ++key) {
-          const double term = weights[static_cast<std::size_t>(key)] * in.v(first_key + key, d);
-          twin.add(row, d, term, std::abs(term));
+          const double term = weights[static_cast<std::size_t>(key)] * in.v(first_key + key, first_value + d);
+          twin.add(row, head * in.head_dim + d, term, std::abs(term));
         }
     }
   return twin;
 }
 
-/// The roundings of a score (a sum of head_dim products, each below 1), of exp, and of the sum over keys.
+/// The roundings of a score (a scaled sum of head_dim products, each below 1, and perhaps a bias below 1), of exp, and
+/// of the sum over keys.
 double tolerance(const Inputs& in) {
   const auto dim = static_cast<double>(in.head_dim);
-  return 2 * dim * std::sqrt(dim) + static_cast<double>(in.shape.keys) + 16;
+  const double scale = in.shape.scale != 0 ? static_cast<double>(in.shape.scale) : 1 / std::sqrt(dim);
+  return 2 * dim * dim * scale + static_cast<double>(in.shape.keys) + 16;
+}
+
+void check_exact(const Inputs& in, std::span<const float> mask = {}, const StoredMatrix* bias = nullptr) {
+  CHECK(error_in_units(attend(in, mask, {.padding = 1}).view, exact_attention(in, mask, bias)) <=
+        tolerance(in));
 }
 
 } // namespace
@@ -129,4 +178,146 @@ TEST_CASE("Attention allocates nothing and its scratch is linear in the number o
   attention(in.q.view, in.k.view, in.v.view, {}, in.shape, out.view, room.scratch());
   const auto taken = probe.count();
   CHECK(taken == 0);
+}
+
+TEST_CASE("Groups of query heads share keys and values") {
+  for (const std::int64_t kv_heads : {1, 2, 3, 6}) {
+    const Inputs in({.batch = 2, .queries = 9, .keys = 7, .heads = 6, .kv_heads = kv_heads}, 8,
+                    {.padding = 2});
+    CAPTURE(kv_heads);
+    check_exact(in);
+  }
+}
+
+TEST_CASE("A causal query reads the keys up to its own place, also beyond a tile") {
+  for (const std::int64_t tokens :
+       {std::int64_t{1}, std::int64_t{5}, attention_tile, attention_tile + 1, 2 * attention_tile + 2}) {
+    Inputs in({.batch = 2, .queries = tokens, .keys = tokens, .heads = 2, .kv_heads = 1, .is_causal = true},
+              6);
+    CAPTURE(tokens);
+    check_exact(in);
+    const FloatMatrix before = attend(in, {});
+    if (tokens == 1) continue;
+    std::ranges::fill(in.k.view.row_span(tokens - 1), 3.0f); // the first sequence's last key and value
+    std::ranges::fill(in.v.view.row_span(tokens - 1), -7.0f);
+    const FloatMatrix after = attend(in, {});
+    const auto rows = [](const FloatMatrix& m, std::int64_t first, std::int64_t count) {
+      return ConstMatrix(m.view).rows_from(first, count);
+    };
+    CHECK(same_bits(rows(before, 0, tokens - 1), rows(after, 0, tokens - 1)));
+    CHECK_FALSE(same_bits(rows(before, tokens - 1, 1), rows(after, tokens - 1, 1)));
+    CHECK(same_bits(rows(before, tokens, tokens), rows(after, tokens, tokens)));
+  }
+}
+
+TEST_CASE("Queries may go on where a cache of keys ends, whose rows are further apart than its keys") {
+  for (const std::int64_t queries :
+       {std::int64_t{1}, std::int64_t{4}, attention_tile + 1, 2 * attention_tile + 2})
+    for (const bool is_causal : {true, false}) {
+      const std::int64_t past = 11;
+      const Inputs in({.batch = 3,
+                       .queries = queries,
+                       .keys = past + queries,
+                       .heads = 4,
+                       .kv_heads = 2,
+                       .key_stride = past + queries + 5,
+                       .first_query = past,
+                       .is_causal = is_causal},
+                      5, {.padding = 1});
+      CAPTURE(queries);
+      CAPTURE(is_causal);
+      check_exact(in);
+    }
+}
+
+TEST_CASE("Tokens one at a time give what all of them at once give") {
+  const std::int64_t tokens = 2 * attention_tile + 2;
+  const Inputs in({.batch = 1, .queries = tokens, .keys = tokens, .heads = 2, .is_causal = true}, 4);
+  const Twin exact = exact_attention(in, {});
+  FloatMatrix out(tokens, 8, 4);
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    const ExactScratch room(attention_scratch_bytes(1, t + 1, 4));
+    attention(
+        in.q.view.rows_from(t, 1), in.k.view, in.v.view, {},
+        {.queries = 1, .keys = t + 1, .heads = 2, .key_stride = tokens, .first_query = t, .is_causal = true},
+        out.view.rows_from(t, 1), room.scratch());
+    CHECK(room.guard_untouched());
+  }
+  CHECK(error_in_units(out.view, exact) <= tolerance(in));
+}
+
+TEST_CASE("A causal query whose keys are all masked averages those that it may read") {
+  const Inputs in({.batch = 2, .queries = 6, .keys = 6, .heads = 2, .is_causal = true}, 8);
+  check_exact(in, std::vector<float>{0, 0, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0});
+}
+
+TEST_CASE("A scale of its own takes the place of one over the root of the head's width") {
+  for (const float scale : {1.0f, 0.125f, -0.5f}) {
+    const Inputs in({.batch = 1, .queries = 70, .keys = 13, .heads = 2, .scale = scale}, 6);
+    CAPTURE(scale);
+    CHECK(error_in_units(attend(in, {}).view, exact_attention(in, {})) <=
+          2 * 36 * std::abs(static_cast<double>(scale)) + 13 + 16);
+  }
+}
+
+TEST_CASE("T5's distances fall into the buckets of its reference") {
+  // 32 buckets up to 128 in both directions: the least distance of each, as transformers computes them
+  const StoredMatrix table(32, 1, tenon::DType::f32, 1);
+  const RelativeBias both{.table = table.view};
+  const std::int64_t starts[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91, 1000};
+  for (std::int64_t bucket = 0; bucket < 16; ++bucket)
+    for (std::int64_t size = starts[bucket]; size < starts[bucket + 1]; ++size) {
+      CAPTURE(size);
+      CHECK(both.bucket(-size) == bucket);
+      CHECK(both.bucket(size) == (size == 0 ? 0 : bucket + 16));
+      CHECK(exact_bucket(-size, 32, 128, true) == bucket);
+    }
+  const RelativeBias behind{.table = table.view, .max_distance = 20, .is_bidirectional = false};
+  for (std::int64_t size = 0; size < 40; ++size) {
+    CHECK(behind.bucket(-size) == exact_bucket(-size, 32, 20, false));
+    CHECK(behind.bucket(size) == 0);
+  }
+}
+
+TEST_CASE("A relative bias is added to each score by head and distance") {
+  for (const tenon::DType type : weight_dtypes)
+    for (const bool is_causal : {false, true})
+      for (const std::int64_t queries : {std::int64_t{1}, std::int64_t{9}, 2 * attention_tile + 2}) {
+        const StoredMatrix table(12, 4, type, 9, {.shift = 2, .padding = 1});
+        AttentionShape shape{.batch = 2,
+                             .queries = queries,
+                             .keys = queries + 3,
+                             .heads = 4,
+                             .kv_heads = 2,
+                             .is_causal = is_causal,
+                             .scale = 1.0f};
+        if (is_causal) shape.first_query = 3;
+        shape.bias = {.table = table.view, .max_distance = 30, .is_bidirectional = !is_causal};
+        const Inputs in(shape, 4);
+        CAPTURE(is_causal);
+        CAPTURE(queries);
+        check_exact(in, {}, &table);
+      }
+}
+
+TEST_CASE("A masked key stays masked whatever its bias") {
+  StoredMatrix table(8, 2, tenon::DType::f32, 9);
+  AttentionShape shape{.batch = 1, .queries = 5, .keys = 5, .heads = 2};
+  shape.bias = {.table = table.view, .max_distance = 16};
+  check_exact(Inputs(shape, 4), std::vector<float>{1, 0, 1, 1, 0}, &table);
+}
+
+TEST_CASE("Grouped causal attention with a bias has the same bits with any number of threads") {
+  const StoredMatrix table(32, 6, tenon::DType::bf16, 9);
+  AttentionShape shape{.batch = 2, .queries = 130, .keys = 130, .heads = 6, .kv_heads = 3, .is_causal = true};
+  shape.bias = {.table = table.view, .is_bidirectional = false};
+  const Inputs in(shape, 16);
+  const FloatMatrix alone = attend(in, {});
+  for (const int threads : {2, 3, 5}) {
+    Team team(threads, attention_scratch_bytes(130, 130, 16));
+    FloatMatrix out(in.q.view.rows, in.q.view.cols, 4);
+    attention(in.q.view, in.k.view, in.v.view, {}, shape, out.view, team.workers);
+    CAPTURE(threads);
+    CHECK(same_bits(out.view, alone.view));
+  }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adapters of every kind attached to a session's linears, beside the weights and merged into them, against outputs of
+// Adapters of every kind attached to a session's linears and convolutions, beside the weights and merged into them, against outputs of
 // PEFT's and LyCORIS's own forward passes (tests/goldens/kinds).
 #include "support/table.hpp"
 
@@ -29,6 +29,31 @@ double relative_error(const TensorView& golden, const Tensor& ours) {
   return error / largest;
 }
 
+/// An input of fixed extents: an odd height, halved with padding, is no named axis over two.
+template <std::int64_t... Extents>
+struct FixedInput {
+  static constexpr std::size_t inputs = 1;
+  static constexpr Shape takes(std::size_t) { return Shape::of({batch_dim, fixed(Extents)...}); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
+  static constexpr WireId lower(Builder&, std::span<const WireId> wires) { return wires[0]; }
+};
+
+/// The case in the model's own weights, whose bytes come back.
+template <class Net>
+void check_in_place(const Model<Net>& model, const Adapter<Net>& adapter, double strength,
+                    const TensorView& x, const TensorView& golden, double tolerance) {
+  Session session(model);
+  const Tensor base = session(x);
+  const TensorView weight = session.slot_weight(0);
+  const std::vector<std::byte> bytes(weight.data, weight.data + weight.bytes());
+  {
+    const Guard guard = session.template attach<in_place>(adapter, strength);
+    CHECK(relative_error(golden, session(x)) <= tolerance);
+  }
+  CHECK(std::memcmp(weight.data, bytes.data(), bytes.size()) == 0);
+  CHECK(session(x) == base);
+}
+
 /// All cases that have outputs for the net's one module.
 template <class Net>
 int check_module(const std::string& module) {
@@ -48,6 +73,7 @@ int check_module(const std::string& module) {
     x = TensorView(ids.data(), DType::i32, x.shape());
   }
   const auto model = open<Net>(folder + "base.safetensors");
+  const auto own = open<Net>(folder + "base.safetensors", {.own_weights = true});
   int checked = 0;
   for (const std::vector<std::string>& row : read_table(folder + "manifest.tsv")) {
     const auto golden = goldens.at(row[1]).find(row[0] + "/" + module);
@@ -83,6 +109,7 @@ int check_module(const std::string& module) {
     BytesByCategory after = session.ledger().current();
     after[Category::scratch] = before[Category::scratch];
     CHECK(after == before);
+    check_in_place(own, adapter, strength, x, *golden, tolerance);
     ++checked;
   }
   return checked;
@@ -96,4 +123,16 @@ TEST_CASE("Adapters of every kind give their tools' outputs beside the weights a
   CHECK(check_module<Sequential<Linear<"attn.o", 16, 16>>>("attn.o") > 20);
   CHECK(check_module<Sequential<Linear<"mlp.down", 24, 16>>>("mlp.down") > 5);
   CHECK(check_module<Sequential<Embedding<"embed", 20, 12, AnySlot>>>("embed") > 3);
+}
+
+TEST_CASE("Adapters of every kind give their tools' outputs on convolutions beside the weights and merged") {
+  using Three = Sequential<FixedInput<8, 5, 5>, ChannelsLast<8>,
+                           Conv2d<"conv.three", 8, 12, 3, Stride<2>, Padding<1>>, ChannelsFirst<12>>;
+  using One = Sequential<ChannelsLast<8>, Conv2d<"conv.one", 8, 12, 1>, ChannelsFirst<12>>;
+  using Box =
+      Sequential<ChannelsLast<4, 3>, Conv3d<"conv.box", 4, 6, Extent{1, 2, 2}, Stride<Extent{1, 2, 2}>>,
+                 ChannelsFirst<6, 3>>;
+  CHECK(check_module<Three>("conv.three") > 80);
+  CHECK(check_module<One>("conv.one") > 50);
+  CHECK(check_module<Box>("conv.box") > 20);
 }

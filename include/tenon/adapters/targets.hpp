@@ -53,6 +53,7 @@ struct AdapterTargets {
       names.push_back(expanded_path(program, slot.path, slot.loop, copy));
       list.push_back({.rows = slot.out,
                       .cols = slot.in,
+                      .positions = slot.positions,
                       .kinds = slot.kinds,
                       .bias = slot.bias == no_index ? 0 : slot.out});
     }

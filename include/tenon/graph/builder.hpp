@@ -84,6 +84,7 @@ class Builder {
     n_.weight_count += copies();
     return static_cast<std::int32_t>(n_.weights++);
   }
+<<<<<<< HEAD
   /// A tensor that several layers read, by its full name; made by the first that asks for it.
   [[nodiscard]] constexpr std::int32_t shared_weight(std::string_view path,
                                                      std::initializer_list<std::int64_t> extents) {
@@ -118,14 +119,28 @@ class Builder {
     return static_cast<std::int32_t>(n_.states++);
   }
   /// A slot at the current path over `weight` [out, in] and `bias` [out]; `no_index` if it accepts no kind.
+=======
+  /// A slot at the current path over `weight` [out, in, kernel ...] and `bias` [out]; `no_index` if it accepts no
+  /// kind.
+>>>>>>> conv
   [[nodiscard]] constexpr std::int32_t slot(std::uint32_t kinds, std::int32_t weight,
                                             std::int32_t bias = no_index) {
     if (kinds == 0) return no_index;
     const TextRef path = path_here();
     if (writes_) {
       const WeightEntry& of = tables_.weights[weight];
-      tables_.slots[n_.slots] = {path, of.extents[0], of.extents[1], kinds,   weight,
-                                 bias, loop_,         n_.slot_count, copies()};
+      std::int64_t positions = 1;
+      for (std::size_t axis = 2; axis < at(of.rank); ++axis) positions *= of.extents[axis];
+      tables_.slots[n_.slots] = {.path = path,
+                                 .out = of.extents[0],
+                                 .in = of.extents[1] * positions,
+                                 .positions = positions,
+                                 .kinds = kinds,
+                                 .weight = weight,
+                                 .bias = bias,
+                                 .loop = loop_,
+                                 .base = n_.slot_count,
+                                 .copies = copies()};
     }
     n_.slot_count += copies();
     return static_cast<std::int32_t>(n_.slots++);

@@ -50,9 +50,9 @@ struct Dims {
   friend constexpr bool operator==(const Dims&, const Dims&) = default;
 };
 
-/// One dimension: a number, or a named axis and what a net made of it: extent + axis / over * (by / by_over) + plus.
-/// So tokens is {.axis = tokens}, half of height {.axis = height, .over = 2}, the joint sequence of text and image
-/// {.axis = tokens, .plus = context}.
+/// One dimension: a number, or a named axis and what a net made of it:
+/// extent + axis / over * (by / by_over) * times + plus. So tokens is {.axis = tokens}, half of height
+/// {.axis = height, .over = 2}, the joint sequence of text and image {.axis = tokens, .plus = context}.
 struct Dim {
   std::int64_t extent = 0;
   Axis axis = Axis::fixed;
@@ -60,17 +60,23 @@ struct Dim {
   Axis by = Axis::fixed;
   std::int32_t by_over = 1;
   Axis plus = Axis::fixed;
+  std::int32_t times = 1;
+  bool is_open = false; ///< in what an op takes: any dimension fits; that of an open input is `axis`
 
   [[nodiscard]] constexpr std::int64_t at(const Dims& dims) const noexcept {
     if (axis == Axis::fixed) return extent;
     std::int64_t n = dims.of(axis) / over;
     if (by != Axis::fixed) n *= dims.of(by) / by_over;
-    return extent + n + (plus == Axis::fixed ? 0 : dims.of(plus));
+    return extent + n * times + (plus == Axis::fixed ? 0 : dims.of(plus));
   }
   [[nodiscard]] constexpr bool is_fixed() const noexcept { return axis == Axis::fixed; }
   /// A named axis as it is, or a number.
   [[nodiscard]] constexpr bool is_plain() const noexcept {
-    return is_fixed() || (extent == 0 && over == 1 && by == Axis::fixed && plus == Axis::fixed);
+    return is_fixed() || (extent == 0 && over == 1 && times == 1 && by == Axis::fixed && plus == Axis::fixed);
+  }
+  /// One named axis, perhaps divided or multiplied.
+  [[nodiscard]] constexpr bool is_of_one_axis() const noexcept {
+    return !is_fixed() && extent == 0 && by == Axis::fixed && plus == Axis::fixed;
   }
   friend constexpr bool operator==(const Dim&, const Dim&) = default;
 };
@@ -82,6 +88,17 @@ inline constexpr Dim context_dim{.axis = Axis::context};
 inline constexpr Dim frames_dim{.axis = Axis::frames};
 inline constexpr Dim height_dim{.axis = Axis::height};
 inline constexpr Dim width_dim{.axis = Axis::width};
+/// In what an op takes: any dimension, and `axis` where the input of a net is read.
+[[nodiscard]] constexpr Dim any_dim(Axis axis) noexcept { return {.axis = axis, .is_open = true}; }
+
+[[nodiscard]] constexpr std::int64_t common_divisor(std::int64_t a, std::int64_t b) noexcept {
+  while (b != 0) {
+    const std::int64_t rest = a % b;
+    a = b;
+    b = rest;
+  }
+  return a;
+}
 
 /// A dimension divided by a whole number; a named axis must be a multiple of it, which each call checks.
 [[nodiscard]] constexpr Dim operator/(Dim dim, std::int64_t by) {
@@ -90,28 +107,32 @@ inline constexpr Dim width_dim{.axis = Axis::width};
       throw "tenon: a dimension of this net is divided by a number that does not divide it";
     return fixed(dim.extent / by);
   }
-  if (dim.extent != 0 || dim.by != Axis::fixed || dim.plus != Axis::fixed)
-    throw "tenon: only a dimension of one named axis can be divided";
-  dim.over = static_cast<std::int32_t>(dim.over * by);
+  if (by == 1) return dim;
+  if (!dim.is_of_one_axis()) throw "tenon: only a dimension of one named axis can be divided";
+  const std::int64_t common = common_divisor(dim.times, by);
+  dim.times = static_cast<std::int32_t>(dim.times / common);
+  dim.over = static_cast<std::int32_t>(dim.over * (by / common));
   return dim;
 }
-/// A dimension times a whole number: what was divided before, or a fixed one.
-[[nodiscard]] constexpr Dim operator*(Dim dim, std::int64_t times) {
-  if (dim.is_fixed()) return fixed(dim.extent * times);
-  if (dim.extent != 0 || dim.by != Axis::fixed || dim.plus != Axis::fixed || dim.over % times != 0)
-    throw "tenon: a named dimension can be made larger only as far as it was divided before";
-  dim.over = static_cast<std::int32_t>(dim.over / times);
+/// A dimension times a whole number, exactly what it was if it was divided by that before.
+[[nodiscard]] constexpr Dim operator*(Dim dim, std::int64_t by) {
+  if (dim.is_fixed()) return fixed(dim.extent * by);
+  if (by == 1) return dim;
+  if (!dim.is_of_one_axis()) throw "tenon: only a dimension of one named axis can be multiplied";
+  const std::int64_t common = common_divisor(dim.over, by);
+  dim.over = static_cast<std::int32_t>(dim.over / common);
+  dim.times = static_cast<std::int32_t>(dim.times * (by / common));
   return dim;
 }
 /// Two dimensions laid out as one.
 [[nodiscard]] constexpr Dim operator*(Dim a, Dim b) {
   if (a.is_fixed()) return a.extent == 1 ? b : b * a.extent;
   if (b.is_fixed()) return a * b.extent;
-  if (a.extent != 0 || a.by != Axis::fixed || a.plus != Axis::fixed || b.extent != 0 || b.by != Axis::fixed ||
-      b.plus != Axis::fixed)
+  if (!a.is_of_one_axis() || !b.is_of_one_axis())
     throw "tenon: at most two named dimensions can be laid out as one";
   a.by = b.axis;
   a.by_over = b.over;
+  a.times *= b.times;
   return a;
 }
 /// The length of two sequences one after the other.
@@ -119,11 +140,11 @@ inline constexpr Dim width_dim{.axis = Axis::width};
   if (a.is_fixed() && !b.is_fixed()) return b + a;
   a.extent += b.extent;
   if (b.is_fixed()) return a;
-  if (a.plus == Axis::fixed && b.over == 1 && b.by == Axis::fixed && b.plus == Axis::fixed) {
+  if (a.plus == Axis::fixed && b.over == 1 && b.times == 1 && b.by == Axis::fixed && b.plus == Axis::fixed) {
     a.plus = b.axis;
     return a;
   }
-  if (b.plus == Axis::fixed && a.over == 1 && a.by == Axis::fixed && a.plus == Axis::fixed) {
+  if (b.plus == Axis::fixed && a.over == 1 && a.times == 1 && a.by == Axis::fixed && a.plus == Axis::fixed) {
     b.extent = a.extent;
     b.plus = a.axis;
     return b;
@@ -132,7 +153,7 @@ inline constexpr Dim width_dim{.axis = Axis::width};
         "number";
 }
 
-/// "batch", "768", "height/2*width/2", "tokens+context".
+/// "batch", "768", "height*8", "height/2*width/2", "tokens+context".
 [[nodiscard]] inline std::string dim_text(const Dim& dim) {
   if (dim.is_fixed()) return std::to_string(dim.extent);
   const auto part = [](Axis axis, std::int32_t over) {
@@ -141,6 +162,7 @@ inline constexpr Dim width_dim{.axis = Axis::width};
   };
   std::string text = part(dim.axis, dim.over);
   if (dim.by != Axis::fixed) text += "*" + part(dim.by, dim.by_over);
+  if (dim.times != 1) text += "*" + std::to_string(dim.times);
   if (dim.plus != Axis::fixed) text += "+" + part(dim.plus, 1);
   if (dim.extent != 0) text += "+" + std::to_string(dim.extent);
   return text;

@@ -76,11 +76,13 @@ struct WeightEntry {
   }
 };
 
-/// A place for adapters: the weight [out, in] it changes, the kinds it accepts.
+/// A place for adapters: the weight [out, in] it changes, the kinds it accepts. A convolution's weight
+/// [out, channels, kernel ...] is taken as a matrix: in = channels * positions.
 struct SlotEntry {
   TextRef path{};
   std::int64_t out = 0;
   std::int64_t in = 0;
+  std::int64_t positions = 1; ///< of a convolution's kernel
   std::uint32_t kinds = 0;
   std::int32_t weight = no_index; ///< its WeightEntry
   std::int32_t bias = no_index;   ///< that of the module's bias, if it has one

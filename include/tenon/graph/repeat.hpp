@@ -110,8 +110,14 @@ struct Repeat
     else
       out[0] = Block::lower(builder, given);
     builder.leave(name);
+<<<<<<< HEAD
     builder.end_loop(out);
     return out;
+=======
+    if (!(builder.shape(out) == builder.shape(in[0])))
+      throw "tenon::Repeat: a repeated block must give the shape that it takes";
+    return builder.end_loop(out);
+>>>>>>> conv
   }
 };
 

@@ -15,7 +15,7 @@ namespace tenon {
 inline constexpr int max_wire_rank = 5;
 
 /// Structural (it appears as a template argument in diagnostics). `leading_free` makes it a pattern: any
-/// dimensions may stand before the listed ones.
+/// dimensions may stand before the listed ones; so do dimensions that are open (`any_dim`).
 struct Shape {
   DType dtype = DType::f32;
   int rank = 0;
@@ -33,6 +33,16 @@ struct Shape {
   [[nodiscard]] static constexpr Shape rows_of(std::int64_t width) noexcept {
     Shape shape = of({fixed(width)});
     shape.leading_free = true;
+    return shape;
+  }
+  /// The pattern of images, channels last: [batch, height, width, channels], or [batch, frames, height, width,
+  /// channels] for three axes; [batch, tokens, channels] for one.
+  [[nodiscard]] static constexpr Shape grid_of(std::int64_t channels, int axes = 2) noexcept {
+    if (axes == 1) return of({any_dim(Axis::batch), any_dim(Axis::tokens), fixed(channels)});
+    Shape shape = of({any_dim(Axis::batch)});
+    if (axes == 3) shape.dims[shape.rank++] = any_dim(Axis::frames);
+    for (const Dim& dim : {any_dim(Axis::height), any_dim(Axis::width), fixed(channels)})
+      shape.dims[shape.rank++] = dim;
     return shape;
   }
   /// The pattern `[...]`: any f32 wire.
@@ -56,12 +66,13 @@ struct Shape {
     return shape;
   }
   /// The shape an open input gets when this is what its first reader takes: free dimensions become [batch,
-  /// tokens].
+  /// tokens], open ones their axis.
   [[nodiscard]] constexpr Shape opened() const noexcept {
-    if (!leading_free) return *this;
-    Shape shape = of({batch_dim, tokens_dim}, dtype);
-    shape.rank += rank;
-    for (int i = 0; i < rank; ++i) shape.dims[i + 2] = dims[i];
+    Shape shape = leading_free ? of({batch_dim, tokens_dim}, dtype) : of({}, dtype);
+    for (int i = 0; i < rank; ++i) {
+      shape.dims[shape.rank] = dims[i];
+      shape.dims[shape.rank++].is_open = false;
+    }
     return shape;
   }
   /// Elements for given named dimensions.
@@ -93,8 +104,10 @@ struct Shape {
 [[nodiscard]] constexpr bool accepts(const Shape& taken, const Shape& wire) noexcept {
   if (taken.dtype != wire.dtype || wire.rank < taken.rank) return false;
   if (!taken.leading_free && wire.rank != taken.rank) return false;
-  for (int i = 1; i <= taken.rank; ++i)
-    if (!(taken.dims[taken.rank - i] == wire.dims[wire.rank - i])) return false;
+  for (int i = 1; i <= taken.rank; ++i) {
+    const Dim& dim = taken.dims[taken.rank - i];
+    if (!dim.is_open && !(dim == wire.dims[wire.rank - i])) return false;
+  }
   return true;
 }
 

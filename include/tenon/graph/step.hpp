@@ -104,6 +104,7 @@ struct ActiveSlot {
 /// A layer's constants, set at lowering.
 struct StepParams {
   std::array<std::int64_t, 6> integers{};
+<<<<<<< HEAD
   std::array<float, 6> reals{};
 };
 
@@ -117,6 +118,9 @@ struct StateView {
   [[nodiscard]] float* row(std::int64_t sequence, std::int64_t token) const noexcept {
     return data + (sequence * capacity + token) * width;
   }
+=======
+  std::array<float, 2> reals{};
+>>>>>>> conv
 };
 
 /// All that a step's function gets. Spans are as long as the step declared; absent weights have no data.
@@ -142,9 +146,12 @@ using StepFunction = void (*)(const StepContext&);
 /// null.
 using ScratchFunction = std::int64_t (*)(const StepContext&);
 
-/// A two-dimensional weight as the kernels take it. Precondition: rank 2.
+/// A weight [out, in, kernel ...] as the kernels take it, [out, in * kernel]: all but its first dimension together.
+/// Precondition: at least two dimensions, contiguous from the second on.
 [[nodiscard]] inline kernels::WeightMatrix weight_matrix(const TensorView& view) noexcept {
-  return {view.data, view.dtype, view.extent(0), view.extent(1), view.stride(0)};
+  std::int64_t cols = view.extent(1);
+  for (int axis = 2; axis < view.rank; ++axis) cols *= view.extent(axis);
+  return {view.data, view.dtype, view.extent(0), cols, view.stride(0)};
 }
 /// A one-dimensional weight; empty if the view is.
 [[nodiscard]] inline kernels::WeightVector weight_vector(const TensorView& view) noexcept {

@@ -14,13 +14,14 @@
 namespace tenon {
 
 /// A slot as a reader wants it: `path` has `*` for the index of each Repeat around it, `copies` is their
-/// product.
+/// product. A convolution's weight is taken as a matrix: in = channels * positions of its kernel.
 struct SlotInfo {
   std::string_view path;
   std::int64_t out;
   std::int64_t in;
   std::uint32_t kinds;
   std::int64_t copies;
+  std::int64_t positions;
 };
 
 /// A tensor of the checkpoint, `[out, in]` where it is a matrix.
@@ -45,7 +46,7 @@ inline constexpr auto slots = [] {
   std::array<SlotInfo, p.slots.size()> table{};
   for (std::size_t i = 0; i < p.slots.size(); ++i) {
     const SlotEntry& s = p.slots[i];
-    table[i] = {p.text_of(s.path), s.out, s.in, s.kinds, s.copies};
+    table[i] = {p.text_of(s.path), s.out, s.in, s.kinds, s.copies, s.positions};
   }
   return table;
 }();

@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Linear<"name", In, Out>: y = x W^T + b over the last dimension; weights `name.weight` [out, in] and
 // `name.bias` [out], named and shaped as torch.nn.Linear's. It carries a slot for adapters of every kind unless told otherwise;
-// a layer with `NoSlot` runs a step that knows nothing of adapters.
+// a layer with `NoSlot` runs a step that knows nothing of adapters. The step is slot_product.hpp.
 #pragma once
 
 #include <tenon/core/fixed_string.hpp>
 #include <tenon/graph/op.hpp>
-#include <tenon/kernels/bias_term.hpp>
-#include <tenon/kernels/delta_side.hpp>
-#include <tenon/kernels/linear.hpp>
-#include <tenon/kernels/low_rank.hpp>
+#include <tenon/layers/slot_product.hpp>
 
-#include <algorithm>
-#include <array>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -20,85 +15,26 @@
 
 namespace tenon {
 
+<<<<<<< HEAD
 /// Options of Linear: there is no `name.bias`; or there is one, as by default.
+=======
+/// Option of a layer with a bias: there is no `name.bias`.
+>>>>>>> conv
 struct NoBias {};
 struct WithBias {};
 template <bool HasBias>
 using BiasIf = std::conditional_t<HasBias, WithBias, NoBias>;
 
-/// y += the slot's side terms. They are taken from the list in batches, in the order of attachment.
-inline void add_side_terms(const ActiveSlot& slot, kernels::ConstMatrix x, kernels::Matrix y,
-                           const kernels::Workers& workers) {
-  constexpr std::size_t batch = 16;
-  std::array<kernels::LowRankTerm, batch> terms;
-  for (const SideTerm* side = slot.terms.first; side != nullptr;) {
-    std::size_t count = 0;
-    for (; side != nullptr && count < batch; side = side->next) terms[count++] = side->term;
-    kernels::low_rank_add(x, std::span<const kernels::LowRankTerm>(terms.data(), count), y, workers);
-  }
-}
-
-/// y += what other kinds change. The first may take y for the base's product, where the slot computes with
-/// its pristine weight.
-inline void add_side_deltas(const ActiveSlot& slot, kernels::ConstMatrix x, kernels::Matrix y,
-                            const kernels::Workers& workers) {
-  const kernels::ConstMatrix product = y;
-  const kernels::ConstMatrix* given = slot.is_pristine ? &product : nullptr;
-  for (const SideDelta* side = slot.deltas.first; side != nullptr; side = side->next) {
-    kernels::delta_add(x, weight_matrix(slot.base), side->term, y, workers, given);
-    given = nullptr;
-  }
-}
-
-/// The row that is added to every row of the product: the bias and what is attached to it.
-inline void fill_bias_row(const ActiveSlot& slot, kernels::WeightVector bias, std::span<float> row) noexcept {
-  if (bias.empty())
-    std::fill(row.begin(), row.end(), 0.0f);
-  else
-    decode(bias.dtype, bias.data, std::ssize(row), row.data());
-  for (const SideBias* side = slot.biases.first; side != nullptr; side = side->next)
-    kernels::add_bias_term(side->term, bias, row);
-}
-
-/// A slot with more than LoRA: the bias comes last, so that a change of the weight sees the bare product.
-inline void linear_with_deltas(const StepContext& context, kernels::ConstMatrix x, kernels::Matrix y) {
-  const ActiveSlot& slot = *context.slot;
-  kernels::Workers workers = context.workers;
-  const std::span<float> bias = workers.take<float>(y.cols);
-  fill_bias_row(slot, weight_vector(context.weights[1]), bias);
-  kernels::linear(x, weight_matrix(slot.weight), {}, y, workers, context.products);
-  add_side_deltas(slot, x, y, workers);
-  add_side_terms(slot, x, y, workers);
-  for (std::int64_t i = 0; i < y.rows; ++i)
-    for (std::int64_t j = 0; j < y.cols; ++j) y.row(i)[j] += bias[static_cast<std::size_t>(j)];
-}
-
 template <bool HasSlot>
 void linear_step(const StepContext& context) {
-  const kernels::ConstMatrix x = context.inputs[0].const_matrix();
-  const kernels::Matrix y = context.output.matrix();
-  const kernels::WeightVector bias = weight_vector(context.weights[1]);
-  if constexpr (HasSlot) {
-    const ActiveSlot& slot = *context.slot;
-    if (!slot.deltas.empty() || !slot.biases.empty()) return linear_with_deltas(context, x, y);
-    kernels::linear(x, weight_matrix(slot.weight), bias, y, context.workers, context.products);
-    add_side_terms(slot, x, y, context.workers);
-  } else {
-    kernels::linear(x, weight_matrix(context.weights[0]), bias, y, context.workers, context.products);
-  }
+  slot_product<HasSlot>(context, context.inputs[0].const_matrix(), context.output.matrix(), context.workers);
 }
 
 template <bool HasSlot>
 std::int64_t linear_step_scratch(const StepContext& context) {
-  const WireView& x = context.inputs[0];
   const TensorView& w = context.weights[0];
-  const std::int64_t base = kernels::linear_scratch_bytes(x.rows(), w.extent(0), w.extent(1));
-  if constexpr (!HasSlot) return base;
-  const std::int64_t side = kernels::low_rank_scratch_bytes(x.rows(), w.extent(0), w.extent(1));
-  const std::int64_t plain = std::max(base, side);
-  if (!context.has_deltas) return plain;
-  return kernels::scratch_bytes<float>(w.extent(0)) +
-         std::max(plain, kernels::delta_side_scratch_bytes(x.rows(), w.extent(0), w.extent(1)));
+  return slot_product_scratch_bytes<HasSlot>(context.inputs[0].rows(), w.extent(0), w.extent(1),
+                                             context.has_deltas);
 }
 
 /// What a list of options says; shared by all layers with the same list.

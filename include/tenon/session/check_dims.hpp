@@ -29,4 +29,18 @@ inline void check_dims(const Program& program, const Dims& dims) {
     }
 }
 
+/// The least named dimensions that the net can compute with: 1, or what it divides them by.
+[[nodiscard]] inline Dims least_dims(const Program& program) noexcept {
+  Dims dims;
+  const auto cover = [&dims](Axis axis, std::int32_t over) {
+    if (axis != Axis::fixed) dims.at(axis) *= over / common_divisor(dims.at(axis), over);
+  };
+  for (const Wire& wire : program.wires)
+    for (int i = 0; i < wire.shape.rank; ++i) {
+      cover(wire.shape.dims[i].axis, wire.shape.dims[i].over);
+      cover(wire.shape.dims[i].by, wire.shape.dims[i].by_over);
+    }
+  return dims;
+}
+
 } // namespace tenon

@@ -42,9 +42,9 @@ class Session {
 
   /// Reserves a workspace for `dims` (a first, larger forward pass grows it, through the ledger's budget).
   /// Throws `budget_error`, `error{out_of_memory}`, and `error{io}` if the checkpoint changed since it was
-  /// opened.
-  explicit Session(const Model<Net, C>& model, const Dims& dims = {})
-      : state_(program_of<Net>(), model.data(), dims) {}
+  /// opened. Without `dims` it reserves the least that the net computes with.
+  explicit Session(const Model<Net, C>& model) : Session(model, least_dims(program_of<Net>())) {}
+  Session(const Model<Net, C>& model, const Dims& dims) : state_(program_of<Net>(), model.data(), dims) {}
 
   /// Makes room for forward passes of these dimensions, so that they allocate nothing. Strong guarantee.
   void reserve(const Dims& dims) { state_.workspace().reserve(dims); }
@@ -143,7 +143,8 @@ class Session {
   /// Changes with every attach and release: what a caller derives from weights (a cache of keys and values,
   /// of text embeddings) is stale once this differs.
   [[nodiscard]] std::uint64_t adapter_generation() const noexcept { return state_.adapter_generation(); }
-  /// The weight that slot `i` computes with now: a view of the base, or of an overlay.
+  /// The weight that slot `i` computes with now: a view of the base, or of an overlay; [out, in * kernel] for a
+  /// convolution's.
   [[nodiscard]] const TensorView& slot_weight(std::int32_t i) const noexcept {
     return state_.slots().active(i).weight;
   }

@@ -12,6 +12,7 @@
 #include <tenon/weights/file_handle.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <span>
 #include <vector>
@@ -42,14 +43,14 @@ class SlotTable {
       const WeightEntry& weight = program.weights[static_cast<std::size_t>(entry.weight)];
       for (std::int32_t copy = 0; copy < entry.copies; ++copy) {
         State& slot = at(entry.base + copy);
-        slot.weight = slot.active.weight = weights[static_cast<std::size_t>(weight.base + copy)];
-        slot.source = slot.active.base = sources[static_cast<std::size_t>(weight.base + copy)];
+        slot.weight = slot.active.weight = flat(weights[static_cast<std::size_t>(weight.base + copy)], entry);
+        slot.source = slot.active.base = flat(sources[static_cast<std::size_t>(weight.base + copy)], entry);
       }
     }
   }
 
   [[nodiscard]] const ActiveSlot& active(std::int32_t slot) const noexcept { return at(slot).active; }
-  /// The model's weight: where a slot without overlays computes, and where one in place lies.
+  /// The model's weight, [out, in * kernel] for a convolution's: where a slot without overlays computes, and where one in place lies.
   [[nodiscard]] const TensorView& weight(std::int32_t slot) const noexcept { return at(slot).weight; }
   /// The pristine bytes of the weight, which nobody writes.
   [[nodiscard]] const TensorView& source(std::int32_t slot) const noexcept { return at(slot).source; }
@@ -158,6 +159,11 @@ class SlotTable {
     return slots_[static_cast<std::size_t>(slot)];
   }
 
+  /// The same bytes as [out, in]; a convolution's weight has its kernel in `in`.
+  [[nodiscard]] static TensorView flat(const TensorView& view, const SlotEntry& entry) noexcept {
+    const std::array<std::int64_t, 2> extents{entry.out, entry.in};
+    return {view.data, view.dtype, extents};
+  }
   void unlink(OverlayNode& node) noexcept {
     for (OverlayNode* over = node.above; over != nullptr; over = over->above) over->is_stale = true;
     (node.above != nullptr ? node.above->below : at(node.slot).top) = node.below;
