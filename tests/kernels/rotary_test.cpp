@@ -24,7 +24,7 @@ struct Case {
   std::int64_t heads = 3;
   std::int64_t width = 6;
   std::int64_t first = 0;
-  bool is_interleaved = false;
+  RotaryPairs pairs = RotaryPairs::halves;
   RotaryAngles angles{};
 };
 
@@ -34,7 +34,7 @@ FloatMatrix input(const Case& c, Place place = {}) {
 
 void rotate(ConstMatrix x, const Case& c, Matrix y) {
   const ExactScratch room(rotary_scratch_bytes(c.width));
-  rotate_heads(x, c.tokens, c.first, c.width, c.angles, c.is_interleaved, y, room.scratch());
+  rotate_sequences(x, c.tokens, c.first, c.width, c.angles, c.pairs, y, room.scratch());
   CHECK(room.guard_untouched());
 }
 
@@ -45,8 +45,8 @@ Twin exact_rotation(const FloatMatrix& x, const Case& c, const Frequency& freque
   for (std::int64_t row = 0; row < twin.rows; ++row)
     for (std::int64_t head = 0; head < c.heads; ++head)
       for (std::int64_t pair = 0; pair < c.width / 2; ++pair) {
-        const std::int64_t one = head * c.width + (c.is_interleaved ? 2 * pair : pair);
-        const std::int64_t two = one + (c.is_interleaved ? 1 : c.width / 2);
+        const std::int64_t one = head * c.width + (c.pairs == RotaryPairs::neighbours ? 2 * pair : pair);
+        const std::int64_t two = one + (c.pairs == RotaryPairs::neighbours ? 1 : c.width / 2);
         const double angle = static_cast<double>(c.first + row % c.tokens) * frequency(pair);
         const double cosine = std::cos(angle);
         const double sine = std::sin(angle);
@@ -67,15 +67,15 @@ constexpr double roundings = 3.01;
 
 } // namespace
 
-TEST_CASE("Rotated pairs agree with float64 in halves and interleaved, from any place on") {
-  for (const bool is_interleaved : {false, true})
+TEST_CASE("Rotated pairs agree with float64 of halves or neighbours from any place on") {
+  for (const RotaryPairs pairs : {RotaryPairs::halves, RotaryPairs::neighbours})
     for (const std::int64_t width : {2, 6, 64})
       for (const std::int64_t first : {0, 1, 4000}) {
-        const Case c{.width = width, .first = first, .is_interleaved = is_interleaved};
+        const Case c{.width = width, .first = first, .pairs = pairs};
         const FloatMatrix x = input(c, {.padding = 3});
         FloatMatrix y(x.view.rows, x.view.cols, 2, {.shift = 4, .padding = 1});
         rotate(x.view, c, y.view);
-        INFO(is_interleaved, " ", width, " ", first);
+        INFO(static_cast<int>(pairs), " ", width, " ", first);
         CHECK(error_in_units(y.view, exact_rotation(x, c, [&](std::int64_t pair) {
                                return plain_frequency(c, pair);
                              })) <= roundings);
@@ -113,16 +113,16 @@ TEST_CASE("A sequence in parts is the sequence at once, bit for bit") {
 }
 
 TEST_CASE("Rotation in place and at any address has the same bits and allocates nothing") {
-  for (const bool is_interleaved : {false, true}) {
-    const Case c{.width = 10, .first = 3, .is_interleaved = is_interleaved};
+  for (const RotaryPairs pairs : {RotaryPairs::halves, RotaryPairs::neighbours}) {
+    const Case c{.width = 10, .first = 3, .pairs = pairs};
     const FloatMatrix x = input(c);
     FloatMatrix y(x.view.rows, x.view.cols, 2);
     FloatMatrix in_place = input(c, {.shift = 20, .padding = 2});
     const ExactScratch room(rotary_scratch_bytes(c.width));
     const AllocationProbe probe;
-    rotate_heads(x.view, c.tokens, c.first, c.width, c.angles, c.is_interleaved, y.view, room.scratch());
-    rotate_heads(in_place.view, c.tokens, c.first, c.width, c.angles, c.is_interleaved, in_place.view,
-                 room.scratch());
+    rotate_sequences(x.view, c.tokens, c.first, c.width, c.angles, c.pairs, y.view, room.scratch());
+    rotate_sequences(in_place.view, c.tokens, c.first, c.width, c.angles, c.pairs, in_place.view,
+                     room.scratch());
     const auto taken = probe.count();
     CHECK(taken == 0);
     CHECK(same_bits(in_place.view, y.view));
@@ -162,6 +162,36 @@ TEST_CASE("Llama 3.1 slows long waves down") {
   CHECK(error_in_units(y.view, exact_rotation(x, c, frequency)) <= roundings);
 }
 
+TEST_CASE("Three places turn parts of a head each") {
+  const RotaryAxes axes{.widths = {4, 6, 2}, .theta = 300};
+  const auto place = [](std::int64_t row, int axis) {
+    return static_cast<double>((row + 1) * (axis + 2)) / 3; // any number, also between tokens
+  };
+  const FloatMatrix x(7, 2 * 12, 1, {.padding = 1});
+  FloatMatrix y(7, 2 * 12, 2);
+  const ExactScratch room(rotary_scratch_bytes(12));
+  rotate_by_axes(x.view, axes, y.view, room.scratch(), place);
+  CHECK(room.guard_untouched());
+
+  Twin twin(7, 24);
+  for (std::int64_t row = 0; row < 7; ++row)
+    for (std::int64_t col = 0; col < 24; col += 2) {
+      const std::int64_t in_head = col % 12;
+      const int axis = in_head < 4 ? 0 : in_head < 10 ? 1 : 2;
+      const std::int64_t starts[] = {0, 4, 10};
+      const double power = static_cast<double>(in_head - starts[axis]) /
+                           static_cast<double>(axes.widths[static_cast<std::size_t>(axis)]);
+      const double angle = place(row, axis) / std::pow(300.0, power);
+      const double a = x(row, col);
+      const double b = x(row, col + 1);
+      twin.add(row, col, a * std::cos(angle) - b * std::sin(angle),
+               std::abs(a * std::cos(angle)) + std::abs(b * std::sin(angle)));
+      twin.add(row, col + 1, a * std::sin(angle) + b * std::cos(angle),
+               std::abs(a * std::sin(angle)) + std::abs(b * std::cos(angle)));
+    }
+  CHECK(error_in_units(y.view, twin) <= roundings);
+}
+
 TEST_CASE("Rotation has the same bits with any number of threads") {
   const Case c{.sequences = 3, .tokens = 100, .heads = 8, .width = 64, .first = 7};
   const FloatMatrix x = input(c);
@@ -170,7 +200,7 @@ TEST_CASE("Rotation has the same bits with any number of threads") {
   for (const int threads : {2, 3, 5}) {
     Team team(threads, rotary_scratch_bytes(c.width));
     FloatMatrix y(x.view.rows, x.view.cols, 3);
-    rotate_heads(x.view, c.tokens, c.first, c.width, c.angles, c.is_interleaved, y.view, team.workers);
+    rotate_sequences(x.view, c.tokens, c.first, c.width, c.angles, c.pairs, y.view, team.workers);
     CAPTURE(threads);
     CHECK(same_bits(y.view, alone.view));
   }

@@ -84,7 +84,6 @@ class Builder {
     n_.weight_count += copies();
     return static_cast<std::int32_t>(n_.weights++);
   }
-<<<<<<< HEAD
   /// A tensor that several layers read, by its full name; made by the first that asks for it.
   [[nodiscard]] constexpr std::int32_t shared_weight(std::string_view path,
                                                      std::initializer_list<std::int64_t> extents) {
@@ -118,11 +117,8 @@ class Builder {
     n_.state_count += copies();
     return static_cast<std::int32_t>(n_.states++);
   }
-  /// A slot at the current path over `weight` [out, in] and `bias` [out]; `no_index` if it accepts no kind.
-=======
   /// A slot at the current path over `weight` [out, in, kernel ...] and `bias` [out]; `no_index` if it accepts no
   /// kind.
->>>>>>> conv
   [[nodiscard]] constexpr std::int32_t slot(std::uint32_t kinds, std::int32_t weight,
                                             std::int32_t bias = no_index) {
     if (kinds == 0) return no_index;

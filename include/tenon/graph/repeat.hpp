@@ -110,14 +110,11 @@ struct Repeat
     else
       out[0] = Block::lower(builder, given);
     builder.leave(name);
-<<<<<<< HEAD
+    for (std::size_t i = 0; i < output_count; ++i)
+      if (!(builder.shape(out[i]) == builder.shape(in[i])))
+        throw "tenon::Repeat: a repeated block must give the shape that it takes";
     builder.end_loop(out);
     return out;
-=======
-    if (!(builder.shape(out) == builder.shape(in[0])))
-      throw "tenon::Repeat: a repeated block must give the shape that it takes";
-    return builder.end_loop(out);
->>>>>>> conv
   }
 };
 

@@ -104,7 +104,6 @@ struct ActiveSlot {
 /// A layer's constants, set at lowering.
 struct StepParams {
   std::array<std::int64_t, 6> integers{};
-<<<<<<< HEAD
   std::array<float, 6> reals{};
 };
 
@@ -118,9 +117,6 @@ struct StateView {
   [[nodiscard]] float* row(std::int64_t sequence, std::int64_t token) const noexcept {
     return data + (sequence * capacity + token) * width;
   }
-=======
-  std::array<float, 2> reals{};
->>>>>>> conv
 };
 
 /// All that a step's function gets. Spans are as long as the step declared; absent weights have no data.

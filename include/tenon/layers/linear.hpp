@@ -15,11 +15,7 @@
 
 namespace tenon {
 
-<<<<<<< HEAD
 /// Options of Linear: there is no `name.bias`; or there is one, as by default.
-=======
-/// Option of a layer with a bias: there is no `name.bias`.
->>>>>>> conv
 struct NoBias {};
 struct WithBias {};
 template <bool HasBias>
