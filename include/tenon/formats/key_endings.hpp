@@ -145,8 +145,8 @@ find_ending(std::string_view key, std::span<const KeyEnding> endings, bool takes
     if (name.empty()) return FoundEnding{.at = at, .part = ending.part};
     if (!takes_names || name.size() < 2 || name.front() != '.') continue;
     name.remove_prefix(1);
-    // a module called `scale` has a `weight`, and no adapter of that name
-    if (name.find('.') == std::string_view::npos && name != "weight" && name != "bias")
+    if (ending.tail.empty() && (name == "weight" || name == "bias")) continue; // of a module called `scale`
+    if (name.find('.') == std::string_view::npos)
       return FoundEnding{.at = at, .part = ending.part, .adapter_name = name};
   }
   return std::nullopt;

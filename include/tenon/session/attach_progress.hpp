@@ -23,10 +23,19 @@ struct AttachProgress {
   std::int64_t bytes_total = 0; ///< of weights, of all slots
 };
 
+/// Of an attach.
+using ProgressRef = CallbackRef<AttachProgress>;
+
 /// A callback for `attach`, held by value. Returning nothing counts as "go on".
 template <class F>
 struct OnProgress {
   F function;
+
+  // NOLINTNEXTLINE(google-explicit-constructor): an option that is given as it is
+  operator ProgressRef() const noexcept {
+    return ProgressRef(
+        const_cast<F&>(function)); // NOLINT(cppcoreguidelines-pro-type-const-cast): it may count
+  }
 };
 
 template <class F>
@@ -39,8 +48,5 @@ template <class T>
 struct IsProgress : std::false_type {};
 template <class F>
 struct IsProgress<OnProgress<F>> : std::true_type {};
-
-/// Of an attach.
-using ProgressRef = CallbackRef<AttachProgress>;
 
 } // namespace tenon

@@ -156,8 +156,7 @@ class Session {
   static void find_progress(const Argument&, ProgressRef&) noexcept {}
   template <class F>
   static void find_progress(const OnProgress<F>& callback, ProgressRef& progress) noexcept {
-    progress = ProgressRef(
-        const_cast<F&>(callback.function)); // NOLINT(cppcoreguidelines-pro-type-const-cast): it may count
+    progress = callback;
   }
 
   /// One argument of `attach`.
