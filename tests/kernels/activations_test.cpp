@@ -34,6 +34,8 @@ const Activation activations[] = {
     {"silu", &kernels::silu, [](double x) { return x / (1 + std::exp(-x)); }, 4e-7},
     {"tanh", &kernels::tanh, [](double x) { return std::tanh(x); }, 4e-7},
     {"gelu", &kernels::gelu, [](double x) { return 0.5 * x * std::erfc(-x / std::numbers::sqrt2); }, 4e-7},
+    // 1.702 x is rounded to float before it is an exponent of up to 8.5
+    {"quick_gelu", &kernels::quick_gelu, [](double x) { return x / (1 + std::exp(-1.702 * x)); }, 1e-6},
     // the cubic is rounded to float before it is an exponent of up to 17
     {"gelu_tanh", &kernels::gelu_tanh,
      [](double x) {

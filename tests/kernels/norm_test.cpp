@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 
 using namespace tenon;
 using namespace tenon::kernels;
@@ -35,6 +36,20 @@ double norm_error(const FloatMatrix& y, const Input& x, const StoredMatrix& gamm
     }
   }
   return error_in_units(y.view, twin);
+}
+
+Twin exact_rms_norm(const FloatMatrix& x, const StoredMatrix* gamma, double of_eps) {
+  Twin twin(x.view.rows, x.view.cols);
+  for (std::int64_t i = 0; i < twin.rows; ++i) {
+    double squares = 0;
+    for (std::int64_t j = 0; j < twin.cols; ++j) squares += x(i, j) * x(i, j);
+    for (std::int64_t j = 0; j < twin.cols; ++j) {
+      const double y = x(i, j) / std::sqrt(squares / static_cast<double>(twin.cols) + of_eps) *
+                       (gamma == nullptr ? 1.0 : (*gamma)(0, j));
+      twin.add(i, j, y, std::abs(y));
+    }
+  }
+  return twin;
 }
 
 } // namespace
@@ -95,6 +110,48 @@ TEST_CASE("The norm of a sum is the norm of its rounded sum") {
   CHECK(same_bits(in_place.view, y.view));
 }
 
+TEST_CASE("A root mean square norm agrees with float64 for all widths and dtypes") {
+  for (const DType type : weight_dtypes)
+    for (const std::int64_t width : {1, 2, 7, 63, 64, 65, 384})
+      for (const double of_eps : {1e-6, 0.5}) {
+        const FloatMatrix x(3, width, 1, {.padding = 1});
+        const StoredMatrix gamma(1, width, type, 2, {.shift = 1});
+        FloatMatrix y(3, width, 4, {.padding = 2});
+        rms_norm(x.view, gamma.vector(), of_eps, y.view);
+        INFO(dtype_name(type), " ", width, " ", of_eps);
+        CHECK(error_in_units(y.view, exact_rms_norm(x, &gamma, of_eps)) <= 2.01); // two roundings to float
+        CHECK(y.padding_untouched());
+      }
+}
+
+TEST_CASE("A root mean square norm without weights only divides, and a zero row stays zero") {
+  FloatMatrix x(3, 77, 1);
+  std::fill_n(x.view.row(1), 77, 0.0f);
+  FloatMatrix y(3, 77, 2);
+  rms_norm(x.view, {}, 1e-6, y.view);
+  CHECK(error_in_units(y.view, exact_rms_norm(x, nullptr, 1e-6)) <= 1.01);
+  for (const float v : y.view.row_span(1)) CHECK(v == 0.0f);
+}
+
+TEST_CASE("A NaN stays in its row of a root mean square norm, and large numbers do not overflow") {
+  for (const std::int64_t place :
+       {std::int64_t{0}, std::int64_t{64}, std::int64_t{69}}) { // the last of a block
+    FloatMatrix x(3, 70, 1);
+    x.view.row(1)[place] = std::numeric_limits<float>::quiet_NaN();
+    const StoredMatrix gamma(1, 70, DType::f16, 3);
+    FloatMatrix y(3, 70, 2);
+    rms_norm(x.view, gamma.vector(), 1e-6, y.view);
+    CAPTURE(place);
+    CHECK(std::ranges::all_of(y.view.row_span(1), [](float v) { return std::isnan(v); }));
+    for (const std::int64_t row : {0, 2})
+      CHECK(std::ranges::none_of(y.view.row_span(row), [](float v) { return std::isnan(v); }));
+  }
+  FloatMatrix x(1, 70, 1);
+  std::fill_n(x.view.data, 70, 1e30f); // its square is no float
+  rms_norm(x.view, {}, 1e-6, x.view);
+  for (const float v : x.view.row_span(0)) CHECK(v == 1.0f);
+}
+
 TEST_CASE("Normalised rows have length one and a zero row stays zero") {
   const FloatMatrix x(3, 77, 1);
   FloatMatrix y(3, 77, 2);
@@ -122,18 +179,23 @@ TEST_CASE("The bits of a norm do not depend on addresses and nothing is allocate
     const FloatMatrix x(4, 101, 1);
     FloatMatrix y(4, 101, 2);
     FloatMatrix z(4, 101, 2);
+    FloatMatrix rms(4, 101, 2);
     const StoredMatrix gamma(1, 101, type, 3);
     const StoredMatrix moved(1, 101, type, 3, {.shift = 3});
     FloatMatrix shifted(4, 101, 1, {.shift = 4, .padding = 1});
     FloatMatrix shifted_z(4, 101, 2, {.shift = 12});
+    FloatMatrix shifted_rms(4, 101, 1, {.shift = 8, .padding = 3});
     const AllocationProbe probe;
     layer_norm(x.view, gamma.vector(), gamma.vector(), eps, y.view);
     l2_normalize(x.view, z.view);
+    rms_norm(x.view, gamma.vector(), eps, rms.view);
+    rms_norm(shifted_rms.view, moved.vector(), eps, shifted_rms.view);
     l2_normalize(shifted.view, shifted_z.view);
     layer_norm(shifted.view, moved.vector(), moved.vector(), eps, shifted.view);
     const auto taken = probe.count();
     CHECK(taken == 0);
     CHECK(same_bits(y.view, shifted.view));
     CHECK(same_bits(z.view, shifted_z.view));
+    CHECK(same_bits(rms.view, shifted_rms.view));
   }
 }
