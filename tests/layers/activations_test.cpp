@@ -29,6 +29,7 @@ TEST_CASE("Activations are torch's functions of their names") {
   check_activation<GeluTanh>([](double v) {
     return 0.5 * v * (1 + std::tanh(std::sqrt(2 / 3.14159265358979) * (v + 0.044715 * v * v * v)));
   });
+  check_activation<QuickGelu>([](double v) { return v / (1 + std::exp(-1.702 * v)); });
   check_activation<Relu>([](double v) { return v > 0 ? v : 0.0; });
   check_activation<Silu>([](double v) { return v / (1 + std::exp(-v)); });
   check_activation<Tanh>([](double v) { return std::tanh(v); });

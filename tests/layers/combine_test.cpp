@@ -21,3 +21,15 @@ TEST_CASE("Add sums its wires and Softmax gives rows that sum to one") {
             doctest::Approx(std::exp(static_cast<double>(sum.row(r)[i])) / total).epsilon(few_ulps));
   }
 }
+
+TEST_CASE("Multiply gates its first wire by its second") {
+  using Net = Graph<Inputs<"x">, Let<"a", Linear<"one", 3, 37>, "x">, Let<"b", Linear<"two", 3, 37>, "x">,
+                    Let<"y", Multiply, "a", "b">, Let<"square", Multiply, "y", "y">,
+                    Outputs<"y", "a", "b", "square">>;
+  OneLayer<Net> layer;
+  const auto [y, a, b, square] = layer.session(wave({2, 2, 3}));
+  for (std::size_t i = 0; i < y.values().size(); ++i) {
+    CHECK(y.values()[i] == a.values()[i] * b.values()[i]);
+    CHECK(square.values()[i] == y.values()[i] * y.values()[i]);
+  }
+}

@@ -54,6 +54,23 @@ TEST_CASE("AddNorm normalises the sum of its inputs") {
   });
 }
 
+TEST_CASE("RmsNorm divides rows by the root of their mean square, with its own epsilon") {
+  using Net = RmsNorm<"norm", 4, Epsilon{0.5f}>;
+  static_assert(weight_count<Net> == 1 && weights<Net>[0].path == "norm.weight");
+  for (const DType dtype : {f32, f16, bf16}) {
+    OneLayer<Net> layer(dtype);
+    const Tensor x = wave({2, 3, 4});
+    const std::vector<double> weight = layer.weight(0);
+    check_rows(layer.session(x), [&](std::size_t r) {
+      std::vector<double> row = row_of(x, r);
+      double squares = 0;
+      for (const double v : row) squares += v * v;
+      for (std::size_t i = 0; i < 4; ++i) row[i] = row[i] / std::sqrt(squares / 4 + 0.5) * weight[i];
+      return row;
+    });
+  }
+}
+
 TEST_CASE("L2Normalize gives rows of length one and leaves zeros") {
   OneLayer<Sequential<Linear<"fc", 4, 4, NoBias>, L2Normalize>> layer;
   const Tensor y = layer.session(wave({3, 4}));

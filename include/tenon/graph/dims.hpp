@@ -12,10 +12,10 @@
 namespace tenon {
 
 /// A dimension that only a call can fix. `tokens` is the sequence that a net computes on, `context` another that it
-/// reads (a prompt's tokens beside an image's).
-enum class Axis : std::uint8_t { fixed, batch, tokens, context, frames, height, width };
-inline constexpr std::array<std::string_view, 7> axis_names{"fixed",  "batch",  "tokens", "context",
-                                                            "frames", "height", "width"};
+/// reads (a prompt's), `image` the tokens of a picture that it reads.
+enum class Axis : std::uint8_t { fixed, batch, tokens, context, image, frames, height, width };
+inline constexpr std::array<std::string_view, 8> axis_names{"fixed", "batch",  "tokens", "context",
+                                                            "image", "frames", "height", "width"};
 [[nodiscard]] constexpr std::string_view axis_name(Axis axis) noexcept {
   return axis_names[static_cast<std::size_t>(axis)];
 }
@@ -25,6 +25,7 @@ struct Dims {
   std::int64_t batch = 1;
   std::int64_t tokens = 1;
   std::int64_t context = 1;
+  std::int64_t image = 1;
   std::int64_t frames = 1;
   std::int64_t height = 1;
   std::int64_t width = 1;
@@ -85,6 +86,7 @@ struct Dim {
 inline constexpr Dim batch_dim{.axis = Axis::batch};
 inline constexpr Dim tokens_dim{.axis = Axis::tokens};
 inline constexpr Dim context_dim{.axis = Axis::context};
+inline constexpr Dim image_dim{.axis = Axis::image};
 inline constexpr Dim frames_dim{.axis = Axis::frames};
 inline constexpr Dim height_dim{.axis = Axis::height};
 inline constexpr Dim width_dim{.axis = Axis::width};

@@ -137,7 +137,7 @@ struct SelfAttention {
   static constexpr std::size_t inputs = 2;
   static constexpr std::size_t required_inputs = 1;
   static constexpr Shape takes(std::size_t input) {
-    return input == 0 ? Shape::of({batch_dim, tokens_dim, fixed(D)}) : Shape::of({batch_dim, tokens_dim});
+    return input == 0 ? Shape::rows_of(D) : Shape::of({batch_dim, tokens_dim});
   }
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {

@@ -19,6 +19,12 @@ struct Takes {
   static constexpr WireId lower(Builder&, std::span<const WireId> wires) { return wires[0]; }
 };
 
+/// One row for each sequence [batch, d]; another sequence that is read [batch, context, d].
+template <std::int64_t D>
+using PerSequence = Takes<Shape::of({batch_dim, fixed(D)})>;
+template <std::int64_t D>
+using ContextOf = Takes<Shape::of({batch_dim, context_dim, fixed(D)})>;
+
 /// What the ops below see of a wire: runs of numbers, one for each sequence.
 struct Runs {
   float* data = nullptr;
@@ -83,17 +89,17 @@ inline void take_tokens_step(const StepContext& context) {
 template <std::int64_t D, bool FromEnd>
 struct TakeTokens {
   static constexpr std::size_t inputs = 2;
-  static constexpr Shape takes(std::size_t) { return Shape::rows_of(D); }
-  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[1]; }
+  static constexpr Shape takes(std::size_t input) { return input == 0 ? Shape::rows_of(D) : Shape::any(); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[1].with_width(D); }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     return builder.step({.op = FromEnd ? "LastTokens" : "FirstTokens",
                          .run = &take_tokens_step,
                          .inputs = {wires[0], wires[1]},
-                         .output = builder.shape(wires[1]),
+                         .output = builder.shape(wires[1]).with_width(D),
                          .params = {.integers = {FromEnd ? 1 : 0}}});
   }
 };
-/// Of x [batch, n, d] as many tokens from the beginning, or up to the end, as `like` [batch, m, d] has -> as `like`.
+/// Of x [batch, n, d] as many tokens from the beginning, or up to the end, as `like` [batch, m, ...] has -> [batch, m, d].
 template <std::int64_t D>
 struct FirstTokens : TakeTokens<D, false> {};
 template <std::int64_t D>

@@ -51,7 +51,8 @@ inline void unify_input(const Program& program, std::size_t i, const TensorView&
 [[nodiscard]] inline Dims dims_of_inputs(const Program& program, std::span<const TensorView> inputs,
                                          const Workspace& workspace) {
   constexpr std::int64_t unknown = -1;
-  Dims dims{unknown, unknown, unknown, unknown, unknown, unknown};
+  Dims dims;
+  for (std::size_t axis = 1; axis < axis_names.size(); ++axis) dims.at(static_cast<Axis>(axis)) = unknown;
   for (std::size_t i = 0; i < inputs.size(); ++i) unify_input(program, i, inputs[i], workspace, dims);
   for (std::size_t axis = 1; axis < axis_names.size(); ++axis)
     if (std::int64_t& value = dims.at(static_cast<Axis>(axis)); value == unknown) value = 1;
