@@ -72,6 +72,14 @@ TEST_CASE("A header's configurations are told apart by component") {
   CHECK(configs[1].config.scale_of("a") == 1.0);
 }
 
+TEST_CASE("A header of one model alone has no component") {
+  const auto configs = parse_component_configs(R"({"r": 4, "lora_alpha": 6, "target_modules": ["to_q"]})", "f");
+  REQUIRE(configs.size() == 1);
+  CHECK(configs[0].prefix.empty());
+  CHECK(configs[0].config.scale_of("a") == 1.5);
+  CHECK(parse_component_configs(R"({"note": "no configuration"})", "f").empty());
+}
+
 TEST_CASE("What is not a LoRA configuration is refused with file and key") {
   CHECK_THROWS_WITH_AS(parse_peft_config(R"({"peft_type": "PREFIX"})", "c.json"),
                        "c.json: peft_type: expected \"LORA\", \"LOHA\", \"LOKR\", \"IA3\", \"OFT\", "

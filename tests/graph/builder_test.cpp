@@ -5,6 +5,10 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 using namespace tenon;
 using namespace tenon::test;
 
@@ -43,6 +47,50 @@ struct Scale {
 
 using Net = Scope<"net", Repeat<"by", 3, Scale<"scale", 4>>>;
 
+// Reads a table of its own and one that all of its kind share, and keeps 3 floats of each token.
+void nothing_step(const StepContext&) {}
+
+template <std::int64_t D>
+struct Sharing {
+  static constexpr std::size_t inputs = 1;
+  static constexpr Shape takes(std::size_t) { return Shape::rows_of(D); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    const std::int32_t before = builder.weight("before", {D});
+    const std::int32_t shared = builder.shared_weight("tables.shared", {5, D});
+    const std::int32_t after = builder.weight("after", {D});
+    return builder.step({.op = "Sharing",
+                         .run = &nothing_step,
+                         .inputs = {wires[0]},
+                         .output = builder.shape(wires[0]),
+                         .weights = {before, shared, after},
+                         .state = builder.state(3)});
+  }
+};
+
+template <fixed_string Path, std::int64_t D>
+struct Tied {
+  static constexpr std::size_t inputs = 1;
+  static constexpr Shape takes(std::size_t) { return Shape::rows_of(D); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    return builder.step({.op = "Tied",
+                         .run = &nothing_step,
+                         .inputs = {wires[0]},
+                         .output = builder.shape(wires[0]),
+                         .weights = {builder.tied_weight(Path.view())}});
+  }
+};
+
+std::vector<std::string> all_paths(const Program& program) {
+  std::vector<std::string> paths(static_cast<std::size_t>(program.weight_count));
+  for (const WeightEntry& entry : program.weights)
+    for (std::int32_t copy = 0; copy < entry.copies; ++copy)
+      paths[static_cast<std::size_t>(entry.base + copy)] =
+          expanded_path(program, entry.path, entry.loop, copy);
+  return paths;
+}
+
 } // namespace
 
 TEST_CASE("A user's own layer is lowered planned and run like any other") {
@@ -74,4 +122,50 @@ TEST_CASE("Lifetimes cover the loops that a wire is read in") {
   }
   CHECK(program.wires[static_cast<std::size_t>(loop.carries[0])].last >= loop.end);
   CHECK(program.wires[static_cast<std::size_t>(loop.results[0])].first <= loop.begin);
+}
+
+TEST_CASE("A shared weight is one, outside all loops and scopes, and the path around it goes on") {
+  using Twice =
+      Sequential<Scope<"net", Repeat<"by", 3, Scope<"part", Sharing<4>>>>, Scope<"more", Sharing<4>>>;
+  const Program& program = program_of<Twice>();
+  CHECK(all_paths(program) == std::vector<std::string>{"net.by.0.part.before", "net.by.1.part.before",
+                                                       "net.by.2.part.before", "tables.shared",
+                                                       "net.by.0.part.after", "net.by.1.part.after",
+                                                       "net.by.2.part.after", "more.before", "more.after"});
+  static_assert(weights<Twice>[1].copies == 1 && weights<Twice>[1].shape[0] == 5);
+  const WeightEntry& shared = program.weights[1];
+  CHECK(shared.loop == no_index);
+  std::size_t readers = 0;
+  for (const Step& step : program.steps)
+    if (step.op == "Sharing") readers += step.weights[1] == 1 ? 1 : 0;
+  CHECK(readers == 2);
+}
+
+TEST_CASE("A tied weight is the earlier layer's and no second one") {
+  using Net = Sequential<Scope<"net", Linear<"fc", 4, 4>>, Repeat<"by", 2, Tied<"net.fc.bias", 4>>>;
+  static_assert(weight_count<Net> == 2 && weights<Net>.size() == 2);
+  const Program& program = program_of<Net>();
+  const auto tied = std::ranges::find(program.steps, "Tied", &Step::op);
+  REQUIRE(tied != program.steps.end());
+  CHECK(tied->weights[0] == 1);
+  CHECK(program.text_of(program.weights[1].path) == "net.fc.bias");
+}
+
+TEST_CASE("States are numbered over the copies of loops") {
+  using Net = Sequential<Scope<"one", Sharing<4>>, Repeat<"two", 3, Sharing<4>>, Scope<"three", Sharing<4>>>;
+  const Program& program = program_of<Net>();
+  CHECK(program.state_count == 5);
+  REQUIRE(program.states.size() == 3);
+  constexpr std::int32_t bases[] = {0, 1, 4};
+  constexpr std::int32_t copies[] = {1, 3, 1};
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(program.states[i].width == 3);
+    CHECK(program.states[i].base == bases[i]);
+    CHECK(program.states[i].copies == copies[i]);
+  }
+  static_assert(program_of<Sequential<Linear<"fc", 4, 4>>>().states.empty());
+  std::vector<std::int32_t> of_steps;
+  for (const Step& step : program.steps)
+    if (step.op == "Sharing") of_steps.push_back(step.state);
+  CHECK(of_steps == std::vector<std::int32_t>{0, 1, 2});
 }

@@ -169,11 +169,18 @@ class PeftConfigReader {
 }
 
 /// The configuration of a component (`transformer`, `unet`, `text_encoder` ...) in diffusers' header entry
-/// `lora_adapter_metadata`, whose keys begin with it and a dot.
+/// `lora_adapter_metadata`, whose keys begin with it and a dot; keys without one are for a file of one model
+/// (`save_lora_adapter`), whose names have no component either.
 struct ComponentConfig {
   std::string prefix;
   PeftConfig config;
 };
+
+/// What stands before the first dot; nothing where there is none.
+[[nodiscard]] inline std::string component_of_setting(const std::string& key) {
+  const std::size_t dot = key.find('.');
+  return dot == std::string::npos ? std::string() : key.substr(0, dot);
+}
 
 /// All of them. Throws as `parse_peft_config`.
 [[nodiscard]] inline std::vector<ComponentConfig> parse_component_configs(std::string_view text,
@@ -181,19 +188,18 @@ struct ComponentConfig {
   const JsonValue root = parse_json(text, {.file = path});
   std::vector<std::string> prefixes;
   for (const auto& [key, value] : root.object(path)) {
-    const std::size_t dot = key.find('.');
-    if (dot == std::string::npos) continue;
-    bool is_known = false;
-    for (const std::string& known : prefixes) is_known = is_known || key.compare(0, dot, known) == 0;
-    if (!is_known) prefixes.push_back(key.substr(0, dot));
+    const std::string component = component_of_setting(key);
+    bool is_known = component.empty() && key != "r"; // other entries of a header say nothing
+    for (const std::string& known : prefixes) is_known = is_known || component == known;
+    if (!is_known) prefixes.push_back(component);
   }
   std::vector<ComponentConfig> out;
   for (const std::string& prefix : prefixes) {
     JsonValue object;
     object.kind = JsonKind::object;
     for (const auto& [key, value] : root.members)
-      if (key.size() > prefix.size() && key.starts_with(prefix) && key[prefix.size()] == '.')
-        object.members.push_back({key.substr(prefix.size() + 1), value});
+      if (component_of_setting(key) == prefix)
+        object.members.push_back({prefix.empty() ? key : key.substr(prefix.size() + 1), value});
     if (object.find("peft_type") == nullptr) {
       JsonValue type;
       type.kind = JsonKind::string;

@@ -105,18 +105,24 @@ using FluxBlocks = Graph<Inputs<"x", "text", "steer", "places", "image">,
     Let<"y",      Linear<"proj_out", D, S.channels>,                                                  "normed">,
     Outputs<"y">>;
 
-/// image [batch, tokens, channels] (packed latents), text [batch, context, text], pooled [batch, pooled], timestep
-/// (0 ... 1) and guidance [batch], text_places [context, 3], image_places [tokens, 3] -> [batch, tokens, channels].
+/// What the blocks read: image and text [batch, ..., d], the steering vector, the places of the joined sequence.
 template <FluxSize S, std::int64_t D = S.width()>
-using Flux = Graph<Inputs<"image", "text", "pooled", "timestep", "guidance", "text_places", "image_places">,
-    Let<"prompt",        ContextOf<S.text>,      "text">,
+using FluxStart = Graph<Inputs<"image", "text", "pooled", "timestep", "guidance", "text_places", "image_places">,
+    Let<"prompt",        ContextOf<S.text>,                                              "text">,
     Let<"prompt_places", Takes<Shape::of({context_dim, fixed(3)})>,                      "text_places">,
     Let<"own_places",    Takes<Shape::of({tokens_dim, fixed(3)})>,                       "image_places">,
     Let<"places",        JoinTokens<3>,                                                  "prompt_places", "own_places">,
     Let<"steer",         Scope<"time_text_embed", FluxGuidedSteering<S>>,                "timestep", "guidance", "pooled">,
     Let<"x",             Linear<"x_embedder", S.channels, D>,                            "image">,
     Let<"words",         Linear<"context_embedder", S.text, D>,                          "prompt">,
-    Let<"y",             FluxBlocks<S>,                                                  "x", "words", "steer", "places", "image">,
+    Outputs<"x", "words", "steer", "places">>;
+
+/// image [batch, tokens, channels] (packed latents), text [batch, context, text], pooled [batch, pooled], timestep
+/// (0 ... 1) and guidance [batch], text_places [context, 3], image_places [tokens, 3] -> [batch, tokens, channels].
+template <FluxSize S>
+using Flux = Graph<Inputs<"image", "text", "pooled", "timestep", "guidance", "text_places", "image_places">,
+    LetAll<Outputs<"x", "words", "steer", "places">, FluxStart<S>,   "image", "text", "pooled", "timestep", "guidance", "text_places", "image_places">,
+    Let<"y", FluxBlocks<S>,                                          "x", "words", "steer", "places", "image">,
     Outputs<"y">>;
 // clang-format on
 

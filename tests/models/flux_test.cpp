@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flux against diffusers' class: names, shapes and slots at released size; values, wires inside and an adapter at a small
+// one (tests/goldens/README.md).
+#include "support/model_goldens.hpp"
+#include "support/slot_counts.hpp"
+
+#include <doctest/doctest.h>
+
+#include <tenon/models/flux.hpp>
+
+using namespace tenon;
+using namespace tenon::models;
+using namespace tenon::test;
+
+namespace {
+
+constexpr FluxSize small_flux{16, 2, 2, {2, 10}, 20, 18, {2, 4, 4}};
+
+using Released = Flux<flux_dev>;
+// What a trainer's default targets are, and all linears of the blocks but those of the modulations.
+constexpr std::array<std::string_view, 12> default_targets{"attn.to_q",
+                                                           "attn.to_k",
+                                                           "attn.to_v",
+                                                           "attn.to_out.0",
+                                                           "attn.add_q_proj",
+                                                           "attn.add_k_proj",
+                                                           "attn.add_v_proj",
+                                                           "attn.to_add_out",
+                                                           "ff.net.0.proj",
+                                                           "ff.net.2",
+                                                           "ff_context.net.0.proj",
+                                                           "ff_context.net.2"};
+static_assert(slots_named<Released>(default_targets) == 342);
+static_assert(slots_named<Released>(default_targets) + slots_named<Released>({"proj_mlp"}) +
+                  slots_named<Released>({"single_transformer_blocks.*.proj_out"}) +
+                  slots_named<Released>({"norm1.linear", "norm1_context.linear", "norm.linear"}) ==
+              494);
+static_assert(parameter_count<Released> == 11'901'408'320);
+
+/// The net up to the end of its first `Layers` double blocks.
+template <FluxSize S, std::int64_t Layers, std::int64_t D = S.width()>
+using DoubleBlocks =
+    Graph<Inputs<"image", "text", "pooled", "timestep", "guidance", "text_places", "image_places">,
+          LetAll<Outputs<"x", "words", "steer", "places">, FluxStart<S>, "image", "text", "pooled",
+                 "timestep", "guidance", "text_places", "image_places">,
+          LetAll<Outputs<"x2", "words2">, Repeat<"transformer_blocks", Layers, FluxDoubleBlock<S>>, "x",
+                 "words", "steer", "places">,
+          Outputs<"x2", "words2">>;
+
+template <class Net, class Checks>
+void with_inputs(const ModelGoldens& goldens, Session<Net>& session, Checks checks) {
+  (void)session.run(goldens.at("hidden_states"), goldens.at("encoder_hidden_states"),
+                    goldens.at("pooled_projections"), goldens.at("timestep"), goldens.at("guidance"),
+                    goldens.at("txt_ids"), goldens.at("img_ids"));
+  checks();
+}
+
+} // namespace
+
+TEST_CASE("Flux asks for the tensors of the released checkpoint") {
+  CHECK(names_of_net<Released>() == names_of_release("flux_dev"));
+}
+
+TEST_CASE("Flux computes what diffusers does, with and without a LoRA of its trainers") {
+  const ModelGoldens goldens("flux");
+  using Net = Flux<small_flux>;
+  const auto model = open<Net>(goldens.model());
+  CHECK(model.unused_names().empty());
+  Session session(model);
+  const auto check = [&](const char* key) {
+    with_inputs(goldens, session,
+                [&] { CHECK(difference(session.output(0), goldens.at(key)) < model_tolerance); });
+  };
+  check("output");
+  const auto adapter = load_adapter<Net>(goldens.folder + "pytorch_lora_weights.safetensors");
+  {
+    const auto guard = session.attach(adapter);
+    check("adapted.output");
+  }
+  {
+    const auto guard = session.attach<merged>(adapter);
+    check("merged.output");
+  }
+  check("output");
+}
+
+TEST_CASE("The first double blocks give diffusers' image and text") {
+  const ModelGoldens goldens("flux");
+  using Net = DoubleBlocks<small_flux, 1>;
+  const auto model = open<Net>(goldens.model());
+  Session session(model);
+  with_inputs(goldens, session, [&] {
+    CHECK(difference(session.output(0), goldens.at("wire.transformer_blocks.0.1")) < model_tolerance);
+    CHECK(difference(session.output(1), goldens.at("wire.transformer_blocks.0.0")) < model_tolerance);
+  });
+}
+
+TEST_CASE("Activations grow with tokens and not with their square") {
+  const std::int64_t few = activation_bytes<Released>({.tokens = 1024, .context = 512});
+  const std::int64_t many = activation_bytes<Released>({.tokens = 8192, .context = 4096});
+  CHECK(many <= 8 * few + 64 * 1024);
+}
