@@ -26,3 +26,16 @@ TEST_CASE("Sizes follow the named dimensions") {
   static_assert(tokens.bytes({.batch = 2, .tokens = 5}) == 320);
   static_assert(tokens.with_width(3).size({.batch = 2, .tokens = 5}) == 30);
 }
+
+TEST_CASE("A grid takes images of any extents and opens as batch, height and width") {
+  constexpr Shape image = Shape::of({batch_dim, height_dim, width_dim, fixed(8)});
+  static_assert(Shape::grid_of(8).opened() == image);
+  static_assert(accepts(Shape::grid_of(8), image));
+  static_assert(accepts(Shape::grid_of(8), Shape::of({batch_dim, height_dim / 8, fixed(3), fixed(8)})));
+  static_assert(!accepts(Shape::grid_of(9), image));
+  static_assert(!accepts(Shape::grid_of(8), Shape::of({batch_dim, tokens_dim, fixed(8)})));
+  static_assert(!accepts(Shape::grid_of(8, 3), image));
+  static_assert(Shape::grid_of(8, 3).opened() ==
+                Shape::of({batch_dim, frames_dim, height_dim, width_dim, fixed(8)}));
+  static_assert(Shape::grid_of(8, 1).opened() == Shape::of({batch_dim, tokens_dim, fixed(8)}));
+}

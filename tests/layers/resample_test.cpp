@@ -27,13 +27,3 @@ TEST_CASE("UpsampleNearest leaves frames and takes other factors") {
   CHECK(std::ranges::equal(TensorView(layer.session(wave({1, 4, 2, 3, 2}))).shape(),
                            std::array<std::int64_t, 5>{1, 4, 6, 9, 2}));
 }
-
-TEST_CASE("What is divided and multiplied by the same number is what it was") {
-  static_assert(height_dim / 2 * 2 == height_dim);
-  static_assert(height_dim * 8 / 8 == height_dim);
-  static_assert(height_dim / 8 * 2 == height_dim / 4);
-  static_assert((height_dim * 3 / 2).at({.height = 4}) == 6);
-  static_assert((height_dim * 2 * (width_dim / 2 * 4)).at({.height = 3, .width = 6}) == 72);
-  CHECK(dim_text(height_dim * 8) == "height*8");
-  CHECK(dim_text(height_dim / 2 * (width_dim * 3)) == "height/2*width*3");
-}

@@ -23,7 +23,7 @@ struct ChainFacts {
   ChainFault fault{};
 };
 
-/// The input of a chain is open until an op fixes it: ops that take any shape keep it, so the first that does
+/// The input of a chain is open until an op fixes it: ops that take any shape keep its width, so the first that does
 /// decides.
 [[nodiscard]] constexpr Shape chain_takes(std::span<const OpFacts> ops) {
   for (const OpFacts& op : ops)

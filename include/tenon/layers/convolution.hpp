@@ -54,8 +54,7 @@ struct ConvolutionShape {
                                           std::int64_t padding) {
   if (!dim.is_fixed()) {
     if (2 * padding >= kernel || 2 * padding < kernel - stride)
-      throw "tenon: a convolution of a named axis must give axis / stride: kernel - stride <= 2 padding < "
-            "kernel";
+      throw "tenon: a convolution must give a named axis / stride: k - s <= 2 padding < k";
     return dim / stride;
   }
   const std::int64_t extent = kernels::convolved(dim.extent, kernel, stride, padding);
@@ -199,6 +198,7 @@ struct Conv2d {
   static_assert(convolution.is_possible(),
                 "tenon::Conv2d: channels, kernel and stride are positive, and no padding is negative");
 
+  static constexpr bool is_well_formed = convolution.is_possible();
   static constexpr std::size_t inputs = 1;
   static constexpr Shape takes(std::size_t) { return Shape::grid_of(In, 2); }
   static constexpr Shape gives(std::span<const Shape> shapes) { return convolution.gives(shapes[0]); }
@@ -219,6 +219,7 @@ struct Conv3d {
   static_assert(convolution.is_possible(),
                 "tenon::Conv3d: channels, kernel and stride are positive, and no padding is negative");
 
+  static constexpr bool is_well_formed = convolution.is_possible();
   static constexpr std::size_t inputs = 1;
   static constexpr Shape takes(std::size_t) { return Shape::grid_of(In, 3); }
   static constexpr Shape gives(std::span<const Shape> shapes) { return convolution.gives(shapes[0]); }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// expect: tenon: a convolution of a named axis must give axis / stride: kernel - stride <= 2 padding < kernel
+// expect: tenon: a convolution must give a named axis / stride: k - s <= 2 padding < k
 #include <tenon/tenon.hpp>
 
 using namespace tenon;
