@@ -37,6 +37,8 @@ struct Dims {
       return tokens;
     case Axis::context:
       return context;
+    case Axis::image:
+      return image;
     case Axis::frames:
       return frames;
     case Axis::height:
