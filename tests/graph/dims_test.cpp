@@ -54,6 +54,7 @@ TEST_CASE("A named dimension is divided and multiplied, and made whole again") {
   static_assert(height_dim / 2 * 8 == height_dim * 4 && height_dim * 2 / 8 == height_dim / 4);
   static_assert(height_dim.is_plain() && !(height_dim / 2).is_plain() && !(height_dim * 2).is_plain());
   static_assert(!height_dim.is_fixed());
+  static_assert((height_dim * 3 / 2).at({.height = 4}) == 6 && fixed(12) / 4 * 3 == fixed(9));
   static_assert(!(height_dim / 2 == width_dim / 2) && !(height_dim / 2 == height_dim));
   CHECK_THROWS_WITH((void)(at_run_time(tokens_dim + context_dim) * 2),
                     "tenon: only a dimension of one named axis can be multiplied");
@@ -109,6 +110,7 @@ TEST_CASE("A dimension reads as it was computed") {
   CHECK(dim_text(height_dim / 2 * (width_dim / 4)) == "height/2*width/4");
   CHECK(dim_text(height_dim * 8) == "height*8");
   CHECK(dim_text(height_dim / 2 * 3) == "height/2*3");
+  CHECK(dim_text(height_dim * 3 / 2) == "height/2*3");
   CHECK(dim_text(height_dim * width_dim) == "height*width");
   CHECK(dim_text(tokens_dim + context_dim) == "tokens+context");
   CHECK(dim_text(tokens_dim + fixed(1)) == "tokens+1");
