@@ -10,20 +10,22 @@
 
 namespace tenon {
 
-/// A wire of exactly this shape, as it is: names the dimensions of a net's input.
+/// A wire of this shape, or that fits this pattern, as it is: says what an input's dimensions are.
 template <Shape S>
 struct Takes {
   static constexpr std::size_t inputs = 1;
   static constexpr Shape takes(std::size_t) { return S; }
-  static constexpr Shape gives(std::span<const Shape>) { return S; }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0].is_any() ? S : shapes[0]; }
   static constexpr WireId lower(Builder&, std::span<const WireId> wires) { return wires[0]; }
 };
 
-/// One row for each sequence [batch, d]; another sequence that is read [batch, context, d].
+/// One row for each sequence [batch, d]; another sequence that is read [batch, context, d]; images, channels last.
 template <std::int64_t D>
 using PerSequence = Takes<Shape::of({batch_dim, fixed(D)})>;
 template <std::int64_t D>
 using ContextOf = Takes<Shape::of({batch_dim, context_dim, fixed(D)})>;
+template <std::int64_t C>
+using ImagesOf = Takes<Shape::grid_of(C)>;
 
 /// What the ops below see of a wire: runs of numbers, one for each sequence.
 struct Runs {
