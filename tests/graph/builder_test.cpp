@@ -78,7 +78,7 @@ struct Tied {
                          .run = &nothing_step,
                          .inputs = {wires[0]},
                          .output = builder.shape(wires[0]),
-                         .weights = {builder.tied_weight(Path.view())}});
+                         .weights = {builder.tied_weight(Path.view(), {D})}});
   }
 };
 

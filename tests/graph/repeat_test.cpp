@@ -222,3 +222,86 @@ TEST_CASE("Each full path of a slot under loops that do not begin at zero is fou
   static_assert(copy_named(program, program.slots[0].path, program.slots[0].loop, "outer.5.inner.9.fc") == 3);
   CHECK(expanded_path(program, slot.path, slot.loop, 3) == "outer.5.inner.9.fc");
 }
+
+namespace {
+
+/// Fails at its n-th run, counted down from `left`; -1: never.
+inline int fuse_left = -1;
+inline void fuse_step(const StepContext& context) {
+  if (fuse_left >= 0 && fuse_left-- == 0) throw error(ErrorCode::bad_argument, "fuse");
+  std::ranges::copy(context.inputs[0].values(), context.output.values().begin());
+}
+struct Fuse {
+  static constexpr std::size_t inputs = 1;
+  static constexpr Shape takes(std::size_t) { return Shape::any(); }
+  static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
+  static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    return builder.step(
+        {.op = "Fuse", .run = &fuse_step, .inputs = {wires[0]}, .output = builder.shape(wires[0])});
+  }
+};
+
+template <std::int64_t N>
+using WithFuse =
+    Graph<Inputs<"x">, Let<"r", Repeat<"layer", N, Sequential<Linear<"fc", 4, 4>, Fuse, Tanh>>, "x">,
+          Let<"z", Linear<"z", 4, 4>, "r">, Let<"u", Tanh, "z">, Let<"y", Add, "u", "r">, Outputs<"y">>;
+
+/// Gives a wire from outside as what it carries.
+using GivesSide = Graph<Inputs<"a", "b", "side">, Let<"h", Linear<"fc", 4, 4>, "a">,
+                        Let<"k", Linear<"see", 4, 4>, "b">, Let<"s", Add, "h", "k">, Let<"c", Tanh, "s">,
+                        Let<"w", Linear<"w", 4, 4>, "side">, Let<"d", Add, "c", "w">, Outputs<"d", "side">>;
+
+Tensor waves(float phase) {
+  Tensor x({3, 4});
+  for (std::size_t i = 0; i < x.values().size(); ++i) x.values()[i] = std::sin(phase + static_cast<float>(i));
+  return x;
+}
+
+} // namespace
+
+TEST_CASE("After an exception in any round of a loop the next pass is right") {
+  const auto check = []<std::int64_t N>() {
+    const TemporaryFolder folder;
+    write_checkpoint<WithFuse<N>>(folder.file("m.safetensors"));
+    const auto model = open<WithFuse<N>>(folder.file("m.safetensors"));
+    Session session(model);
+    const Tensor x = waves(0.1f);
+    fuse_left = -1;
+    const Tensor y = session(x);
+    for (int at = 0; at < N; ++at) {
+      fuse_left = at;
+      CHECK_THROWS_AS((void)session(x), error);
+      fuse_left = -1;
+      CHECK(session(x) == y);
+    }
+  };
+  check.operator()<2>();
+  check.operator()<3>();
+  check.operator()<4>();
+}
+
+TEST_CASE("A block may give a wire from outside as what it carries") {
+  const auto check = []<std::int64_t N>() {
+    using Net = Repeat<"layer", N, GivesSide>;
+    const TemporaryFolder folder;
+    write_checkpoint<Net>(folder.file("m.safetensors"));
+    const auto model = open<Net>(folder.file("m.safetensors"));
+    Session session(model);
+    Tensor a = waves(0.1f);
+    Tensor b = waves(2.3f);
+    const Tensor side = waves(4.7f);
+    const auto got = session(a, b, side);
+    for (std::int64_t i = 0; i < N; ++i) {
+      const auto block =
+          open<GivesSide>(folder.file("m.safetensors"), {.prefix = "layer." + std::to_string(i) + "."});
+      auto [next, carried] = Session(block)(a, b, side);
+      a = std::move(next);
+      b = std::move(carried);
+    }
+    CHECK(got[0] == a);
+    CHECK(got[1] == b);
+  };
+  check.operator()<1>();
+  check.operator()<2>();
+  check.operator()<3>();
+}

@@ -2,6 +2,7 @@
 // CLIP's text encoders against transformers' classes: names and shapes at released size; values and adapters at a small
 // one (tests/goldens/README.md).
 #include "support/model_goldens.hpp"
+#include "support/plan_check.hpp"
 
 #include <doctest/doctest.h>
 
@@ -69,4 +70,8 @@ TEST_CASE("A text without an end is refused") {
   CHECK_THROWS_WITH_AS((void)session.run(TensorView(ids.data(), DType::i32, shape)),
                        "sequence 0 has no token with id 99, whose hidden state is the net's output",
                        shape_error);
+}
+
+TEST_CASE("The plan of buffers is near the least possible") {
+  check_plan_of<ClipTextModelWithProjection<clip_bigg_text>>({.batch = 2, .tokens = 77});
 }

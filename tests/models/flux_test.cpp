@@ -2,6 +2,7 @@
 // Flux against diffusers' class: names, shapes and slots at released size; values, wires inside and an adapter at a small
 // one (tests/goldens/README.md).
 #include "support/model_goldens.hpp"
+#include "support/plan_check.hpp"
 #include "support/slot_counts.hpp"
 
 #include <doctest/doctest.h>
@@ -99,4 +100,8 @@ TEST_CASE("Activations grow with tokens and not with their square") {
   const std::int64_t few = activation_bytes<Released>({.tokens = 1024, .context = 512});
   const std::int64_t many = activation_bytes<Released>({.tokens = 8192, .context = 4096});
   CHECK(many <= 8 * few + 64 * 1024);
+}
+
+TEST_CASE("The plan of buffers is near the least possible") {
+  check_plan_of<Released>({.tokens = 4096, .context = 512});
 }

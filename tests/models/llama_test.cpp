@@ -3,6 +3,7 @@
 // small one (tests/goldens/README.md).
 #include "support/allocation_probe.hpp"
 #include "support/model_goldens.hpp"
+#include "support/plan_check.hpp"
 
 #include <doctest/doctest.h>
 
@@ -214,4 +215,9 @@ TEST_CASE("Decoding allocates nothing, and a cache is in the ledger") {
   (void)session.run(cache, ids_view(next));
   (void)session.run(cache, prompt);
   CHECK(probe.count() == 0);
+}
+
+TEST_CASE("The plan of buffers is near the least possible") {
+  check_plan_of<Llama<llama3_8b>>({.tokens = 512});
+  check_plan_of<LlamaNext<llama3_8b>>({.batch = 4, .tokens = 1});
 }

@@ -2,6 +2,7 @@
 // Stable Diffusion 3 and 3.5 against diffusers' class: names, shapes and slots at released size; values and adapters at a
 // small one (tests/goldens/README.md).
 #include "support/model_goldens.hpp"
+#include "support/plan_check.hpp"
 #include "support/slot_counts.hpp"
 
 #include <doctest/doctest.h>
@@ -63,4 +64,9 @@ TEST_CASE("An image of more patches than there are positions is refused") {
   CHECK_THROWS_WITH_AS(
       (void)session.run(Tensor({1, 4, 14, 8}), Tensor({1, 3, 12}), Tensor({1, 10}), Tensor({1}, {3})),
       "positions: expected an image of at most 6 x 6 patches, got 7 x 4", shape_error);
+}
+
+TEST_CASE("The plan of buffers is near the least possible") {
+  check_plan_of<StableDiffusion3<sd3_medium>>({.context = 333, .height = 128, .width = 128});
+  check_plan_of<StableDiffusion3<sd35_medium>>({.batch = 2, .context = 333, .height = 128, .width = 96});
 }

@@ -2,6 +2,7 @@
 // SDXL's UNet against diffusers' class: names, shapes and slots at released size; values, wires inside and adapters (of
 // convolutions too) at a small one (tests/goldens/README.md).
 #include "support/model_goldens.hpp"
+#include "support/plan_check.hpp"
 #include "support/slot_counts.hpp"
 
 #include <doctest/doctest.h>
@@ -86,4 +87,8 @@ TEST_CASE("A sample whose sides are no multiples of 4 is refused in a sentence")
   CHECK_THROWS_AS((void)session.run(Tensor({1, 4, 6, 8}), Tensor({1}, {3}), Tensor({1, 3, 20}),
                                     Tensor({1, 18}), Tensor({1, 6})),
                   shape_error);
+}
+
+TEST_CASE("The plan of buffers is near the least possible") {
+  check_plan_of<Released>({.context = 77, .height = 128, .width = 128});
 }

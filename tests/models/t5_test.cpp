@@ -2,6 +2,7 @@
 // T5's and UMT5's encoders against transformers' classes: names and shapes at released size; values and adapters at a
 // small one (tests/goldens/README.md).
 #include "support/model_goldens.hpp"
+#include "support/plan_check.hpp"
 
 #include <doctest/doctest.h>
 
@@ -59,4 +60,8 @@ TEST_CASE_TEMPLATE("The encoder computes what transformers does where there are 
   }
   const auto guard = session.template attach<merged>(adapter);
   CHECK(difference(session.run(ids, mask), goldens.at("merged.last_hidden_state"), &mask) < model_tolerance);
+}
+
+TEST_CASE("The plan of buffers is near the least possible") {
+  check_plan_of<T5Encoder<t5_xxl>>({.tokens = 512});
 }

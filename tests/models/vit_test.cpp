@@ -2,6 +2,7 @@
 // ViT against transformers' class: names and shapes at released size; values and adapters, of the patches' convolution
 // too, at a small one (tests/goldens/README.md).
 #include "support/model_goldens.hpp"
+#include "support/plan_check.hpp"
 
 #include <doctest/doctest.h>
 
@@ -60,3 +61,5 @@ TEST_CASE_TEMPLATE("Each layer gives transformers' hidden states", Net, FirstLay
         model_tolerance);
   CHECK(difference(session.output(1), goldens.at("hidden.0")) < model_tolerance);
 }
+
+TEST_CASE("The plan of buffers is near the least possible") { check_plan_of<Vit<vit_base_16>>({.batch = 8}); }

@@ -2,6 +2,7 @@
 // Wan 2.1 against diffusers' class: names, shapes and slots at released size; values, wires inside and adapters at a small
 // one (tests/goldens/README.md).
 #include "support/model_goldens.hpp"
+#include "support/plan_check.hpp"
 #include "support/slot_counts.hpp"
 
 #include <doctest/doctest.h>
@@ -91,4 +92,10 @@ TEST_CASE("A video of odd height is refused in a sentence") {
   Session session(model);
   const Tensor video({1, 4, 1, 5, 6});
   CHECK_THROWS_AS((void)session.run(video, Tensor({1}, {3}), Tensor({1, 2, 12})), shape_error);
+}
+
+TEST_CASE("The plan of buffers is near the least possible") {
+  check_plan_of<WanTextToVideo<wan21_t2v_14b>>({.context = 512, .frames = 21, .height = 60, .width = 104});
+  check_plan_of<WanImageToVideo<wan21_i2v_14b>>(
+      {.context = 512, .image = 257, .frames = 21, .height = 60, .width = 104});
 }

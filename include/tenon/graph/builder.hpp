@@ -88,7 +88,10 @@ class Builder {
   [[nodiscard]] constexpr std::int32_t shared_weight(std::string_view path,
                                                      std::initializer_list<std::int64_t> extents) {
     for (const SharedWeight& made : shared_)
-      if (made.path == path) return made.weight;
+      if (made.path == path) {
+        if (writes_) require_shape(made.weight, extents);
+        return made.weight;
+      }
     const std::int32_t outer_loop = loop_;
     const std::size_t outer_size = path_size_;
     loop_ = no_index;
@@ -102,12 +105,14 @@ class Builder {
     return made;
   }
   /// The tensor `path` of a layer that was lowered before: a tied weight, which the checkpoint has once.
-  [[nodiscard]] constexpr std::int32_t tied_weight(std::string_view path) const {
+  [[nodiscard]] constexpr std::int32_t tied_weight(std::string_view path,
+                                                   std::initializer_list<std::int64_t> extents) const {
     if (!writes_) return 0;
     for (std::size_t w = 0; w < n_.weights; ++w) {
       const TextRef ref = tables_.weights[w].path;
-      if (std::string_view(tables_.text + ref.offset, static_cast<std::size_t>(ref.length)) == path)
-        return static_cast<std::int32_t>(w);
+      if (std::string_view(tables_.text + ref.offset, static_cast<std::size_t>(ref.length)) != path) continue;
+      require_shape(static_cast<std::int32_t>(w), extents);
+      return static_cast<std::int32_t>(w);
     }
     throw "tenon: a tied weight must have the full name of a weight of an earlier layer";
   }
@@ -175,7 +180,7 @@ class Builder {
     Loop loop{.count = count, .first = first, .parent = loop_};
     for (std::size_t i = 0; i < carried.size(); ++i)
       loop.carries[i] = carried[i] = step(
-          {.op = "Copy", .run = copy, .inputs = {carried[i]}, .output = shape(carried[i]), .in_place = true});
+          {.op = "Copy", .run = copy, .inputs = {carried[i]}, .output = shape(carried[i]), .in_place = 1});
     loop.begin = here();
     loop.depth = loop_ == no_index ? 0 : loops_[at(loop_)].depth + 1;
     if (loop.depth >= max_loop_depth) throw "tenon: Repeats nest at most four deep";
@@ -186,7 +191,10 @@ class Builder {
   }
   /// Closes the innermost loop, whose body gave `results` for what it carries; they become the wires that hold the last
   /// iteration's.
-  constexpr void end_loop(std::span<WireId> results) {
+  constexpr void end_loop(std::span<WireId> results, StepFunction copy) {
+    for (WireId& result : results) // one from outside must stay where it is
+      if (result < loops_[at(loop_)].carries[0])
+        result = step({.op = "Copy", .run = copy, .inputs = {result}, .output = shape(result)});
     Loop& loop = loops_[at(loop_)];
     loop.end = here();
     for (std::size_t i = 0; i < results.size(); ++i) {
@@ -227,6 +235,14 @@ class Builder {
   }
   [[nodiscard]] static constexpr std::int32_t later(std::int32_t a, std::int32_t b) { return a < b ? b : a; }
   [[nodiscard]] constexpr std::int32_t here() const { return static_cast<std::int32_t>(n_.steps); }
+  constexpr void require_shape(std::int32_t weight, std::initializer_list<std::int64_t> extents) const {
+    std::size_t i = 0;
+    for (const std::int64_t extent : extents)
+      if (tables_.weights[weight].extents[i++] != extent)
+        throw "tenon: a weight that several layers read must have one shape in all of them";
+    if (tables_.weights[weight].rank != static_cast<int>(extents.size()))
+      throw "tenon: a weight that several layers read must have one shape in all of them";
+  }
   [[nodiscard]] constexpr std::int32_t copies() const {
     return loop_ == no_index ? 1 : static_cast<std::int32_t>(loops_[at(loop_)].copies);
   }

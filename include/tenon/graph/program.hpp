@@ -30,7 +30,7 @@ enum class StepKind : std::uint8_t { compute, loop_begin, loop_end };
 
 struct Step {
   StepKind kind = StepKind::compute;
-  bool in_place = false; ///< the output may take the first input's buffer where that input ends here
+  int in_place = 0; ///< of the first so many inputs the output may take the buffer of one that ends here
   std::string_view op{};
   TextRef path{};
   StepFunction run = nullptr;

@@ -40,7 +40,7 @@ struct StepSpec {
   std::int32_t slot = no_index;
   std::int32_t state = no_index;
   StepParams params{};
-  bool in_place = false;
+  int in_place = 0; ///< the step may write over its first input (1), or over either of its first two (2)
 };
 
 /// How many rows each table of a program has.

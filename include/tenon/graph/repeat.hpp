@@ -113,7 +113,7 @@ struct Repeat
     for (std::size_t i = 0; i < output_count; ++i)
       if (!(builder.shape(out[i]) == builder.shape(in[i])))
         throw "tenon::Repeat: a repeated block must give the shape that it takes";
-    builder.end_loop(out);
+    builder.end_loop(out, &copy_step);
     return out;
   }
 };

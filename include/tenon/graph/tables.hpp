@@ -78,9 +78,8 @@ inline constexpr Shape output_shape =
 template <class Net>
 [[nodiscard]] constexpr std::int64_t activation_bytes(const Dims& dims) {
   constexpr const Program& p = program_of<Net>();
-  std::array<std::int64_t, p.wires.size()> offsets{};
-  std::array<WireId, p.by_first.size()> alive{};
-  return plan_buffers(p, dims, offsets, alive);
+  PlanArrays<p.wires.size()> arrays;
+  return plan_buffers(p, dims, arrays.room());
 }
 
 /// Parameters of an adapter of kind `Kind` on every slot of `Net` that accepts it: rank * (out + in) each.

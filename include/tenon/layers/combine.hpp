@@ -39,7 +39,7 @@ struct Pairwise {
                          .run = &pair_step<Kernel>,
                          .inputs = {wires[0], wires[1]},
                          .output = builder.shape(wires[0]),
-                         .in_place = true});
+                         .in_place = 2});
   }
 };
 

@@ -98,7 +98,7 @@ struct AddRows {
                                    .output = builder.shape(wires[0]),
                                    .weights = {table},
                                    .params = {.integers = {Row}},
-                                   .in_place = true});
+                                   .in_place = 1});
     builder.leave(mark);
     return y;
   }

@@ -46,7 +46,7 @@ struct GroupNorm {
                                    .output = builder.shape(wires[0]),
                                    .weights = {weight, bias},
                                    .params = {.integers = {Groups}, .reals = {Eps.value}},
-                                   .in_place = true});
+                                   .in_place = 1});
     builder.leave(mark);
     return y;
   }

@@ -110,7 +110,7 @@ struct AddCroppedTable {
                          .output = builder.shape(wires[0]),
                          .weights = {table},
                          .params = {.integers = {Side}},
-                         .in_place = true});
+                         .in_place = 1});
   }
 };
 

@@ -97,7 +97,7 @@ struct TiedLinear {
                          .scratch = &linear_step_scratch<false>,
                          .inputs = {wires[0]},
                          .output = builder.shape(wires[0]).with_width(Out),
-                         .weights = {builder.tied_weight(Weight.view())}});
+                         .weights = {builder.tied_weight(Weight.view(), {Out, In})}});
   }
 };
 

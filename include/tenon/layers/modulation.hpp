@@ -70,7 +70,7 @@ struct ModulatedNorm {
                          .inputs = {wires[0], wires[1]},
                          .output = builder.shape(wires[0]),
                          .params = {.integers = {D, Scale, Shift}, .reals = {Eps.value}},
-                         .in_place = true});
+                         .in_place = 1});
   }
 };
 
@@ -106,7 +106,7 @@ struct GatedAdd {
                          .inputs = {wires[0], wires[1], wires[2]},
                          .output = builder.shape(wires[0]),
                          .params = {.integers = {D, Gate}},
-                         .in_place = true});
+                         .in_place = 2});
   }
 };
 
@@ -162,7 +162,7 @@ struct AddPerSequence {
                          .run = &add_per_sequence_step,
                          .inputs = {wires[0], wires[1]},
                          .output = builder.shape(wires[0]),
-                         .in_place = true});
+                         .in_place = 1});
   }
 };
 

@@ -56,7 +56,7 @@ struct Normalization {
                                    .output = builder.shape(wires[0]),
                                    .weights = {weight, bias},
                                    .params = {.reals = {Eps.value}},
-                                   .in_place = true});
+                                   .in_place = static_cast<int>(Inputs)});
     builder.leave(mark);
     return y;
   }
@@ -99,7 +99,7 @@ struct HeadRmsNorm {
                                    .output = builder.shape(wires[0]),
                                    .weights = {weight},
                                    .params = {.integers = {D}, .reals = {Eps.value}},
-                                   .in_place = true});
+                                   .in_place = 1});
     builder.leave(mark);
     return y;
   }

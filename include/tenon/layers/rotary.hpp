@@ -55,7 +55,7 @@ struct Rotary {
          .output = builder.shape(wires[0]),
          .params = {.integers = {HeadWidth},
                     .reals = {T.theta, T.factor, T.low_factor, T.high_factor, T.original_positions}},
-         .in_place = true});
+         .in_place = 1});
   }
 };
 
@@ -122,7 +122,7 @@ struct RotaryGrid {
                          .inputs = {wires[0]},
                          .output = builder.shape(wires[0]),
                          .params = rotary_params(P),
-                         .in_place = true});
+                         .in_place = 1});
   }
 };
 
@@ -141,7 +141,7 @@ struct RotaryAt {
                          .inputs = {wires[0], wires[1]},
                          .output = builder.shape(wires[0]),
                          .params = rotary_params(P),
-                         .in_place = true});
+                         .in_place = 1});
   }
 };
 

@@ -18,7 +18,7 @@ struct ShapeKeeping {
                          .run = Run,
                          .inputs = {wires[0]},
                          .output = builder.shape(wires[0]),
-                         .in_place = true});
+                         .in_place = 1});
   }
 };
 

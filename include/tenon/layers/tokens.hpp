@@ -99,6 +99,7 @@ struct PrependToken {
   }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     const Shape shape = builder.shape(wires[0]);
+    if (shape.rank != 3) throw "tenon::PrependToken: it reads [batch, tokens, channels]";
     const std::int32_t token = builder.weight(Name.view(), {1, 1, D});
     return builder.step({.op = "PrependToken",
                          .run = &prepend_token_step,
@@ -130,7 +131,7 @@ struct AddTable {
                          .inputs = {wires[0]},
                          .output = builder.shape(wires[0]),
                          .weights = {table},
-                         .in_place = true});
+                         .in_place = 1});
   }
 };
 
@@ -151,7 +152,7 @@ struct Flatten {
                          .run = &copy_step,
                          .inputs = {wires[0]},
                          .output = gives(std::span<const Shape>(&shape, 1)),
-                         .in_place = true});
+                         .in_place = 1});
   }
 };
 

@@ -4,6 +4,7 @@
 // joined sequence. Time, guidance and pooled text steer every block; positions are rotary, of three numbers a token.
 #pragma once
 
+#include <tenon/layers/joined_linear.hpp>
 #include <tenon/layers/rotary.hpp>
 #include <tenon/models/diffusion_parts.hpp>
 
@@ -77,8 +78,7 @@ using FluxSingleBlock = Graph<Inputs<"x", "steer", "places">,
     Let<"k",      RotaryAt<D, S.rotary>,                                      "k_flat", "places">,
     Let<"heads",  Attention<S.heads>,                                         "q", "k", "v">,
     Let<"mlp",    Sequential<Linear<"proj_mlp", D, 4 * D>, GeluTanh>,         "in">,
-    Let<"both",   JoinChannels<D, 4 * D>,                                     "heads", "mlp">,
-    Let<"mixed",  Linear<"proj_out", 5 * D, D>,                               "both">,
+    Let<"mixed",  JoinedLinear<"proj_out", D, 4 * D, D>,                      "heads", "mlp">,
     Let<"y",      GatedAdd<D, 3, 2>,                                          "x", "mixed", "m">,
     Outputs<"y">>;
 

@@ -143,7 +143,12 @@ class SessionState {
           const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
     model_->use.check_weights();
     refresh();
-    run_steps(wires);
+    try {
+      run_steps(wires);
+    } catch (...) {
+      workspace_.lay_out_again(); // a loop may have left its buffers in each other's places
+      throw;
+    }
   }
 
   static void swap_carried(const Loop& loop, std::span<WireView> wires) noexcept {

@@ -22,14 +22,13 @@ namespace tenon {
 class Workspace {
  public:
   Workspace(const Program& program, std::span<const TensorView> weights, Ledger& ledger)
-      : program_(program), weights_(weights), ledger_(ledger), offsets_(program.wires.size()),
-        alive_(program.by_first.size()), wires_(program.wires.size()) {}
+      : program_(program), weights_(weights), ledger_(ledger), plan_(program), wires_(program.wires.size()) {}
 
   /// Makes room for `dims`; what is reserved never shrinks. Strong guarantee. Throws `budget_error` before
   /// anything is taken, `error{out_of_memory}`, `shape_error` for dimensions that the net cannot compute with.
   void reserve(const Dims& dims) {
     check_dims(program_, dims);
-    const std::int64_t activations = plan_buffers(program_, dims, offsets_, alive_);
+    const std::int64_t activations = plan_buffers(program_, dims, plan_.room());
     planned_.reset();
     const std::int64_t scratch = std::max(scratch_for(dims, has_deltas_), scratch_each_);
     BytesByCategory more;
@@ -116,10 +115,13 @@ class Workspace {
     for (std::size_t i = 0; i < wires_.size(); ++i) {
       const Wire& wire = program_.wires[i];
       wires_[i] = extents_of(wire.shape, dims);
-      if (wire.kind != WireKind::input) wires_[i].data = memory_.data() + offsets_[i];
+      if (wire.kind != WireKind::input) wires_[i].data = memory_.data() + plan_.offsets[i];
     }
     planned_ = dims;
   }
+
+  /// The next `plan` gives every wire its own place, also for dimensions that are the last ones'.
+  void lay_out_again() noexcept { planned_.reset(); }
 
   [[nodiscard]] std::span<WireView> wires() noexcept { return wires_; }
   [[nodiscard]] kernels::Workers workers() noexcept {
@@ -175,8 +177,7 @@ class Workspace {
   const Program& program_;
   std::span<const TensorView> weights_;
   Ledger& ledger_;
-  std::vector<std::int64_t> offsets_;
-  std::vector<WireId> alive_;
+  PlanVectors plan_;
   std::vector<WireView> wires_;
   std::optional<Dims> planned_{};
   Dims reserved_{};           ///< the last that took memory
