@@ -73,7 +73,8 @@ TEST_CASE("A header's configurations are told apart by component") {
 }
 
 TEST_CASE("A header of one model alone has no component") {
-  const auto configs = parse_component_configs(R"({"r": 4, "lora_alpha": 6, "target_modules": ["to_q"]})", "f");
+  const auto configs =
+      parse_component_configs(R"({"r": 4, "lora_alpha": 6, "target_modules": ["to_q"]})", "f");
   REQUIRE(configs.size() == 1);
   CHECK(configs[0].prefix.empty());
   CHECK(configs[0].config.scale_of("a") == 1.5);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Collects what ops append while a graph type is lowered, in constant evaluation. Ops name weights relative
-// to the current path; the builder composes the full names, numbers loop copies and works out the wires'
-// lifetimes. Cost: linear in steps, wires and characters; run twice a net (once for the sizes, once for the
-// values).
+// to the current path; the builder composes the full names and numbers loop copies. Cost: linear in steps, wires
+// and characters; run twice a net (once for the sizes, once for the values).
 #pragma once
 
+#include <tenon/graph/lifetimes.hpp>
 #include <tenon/graph/program_tables.hpp>
 
 #include <array>
@@ -212,28 +212,13 @@ class Builder {
   /// Works out the lifetimes; call once, after the last step of a writing run.
   constexpr void finish() {
     for (std::size_t l = 0; l < n_.loops; ++l) tables_.loops[l] = loops_[l];
-    for (std::int32_t s = 0; s < here(); ++s) {
-      for (const WireId wire : tables_.steps[s].inputs) use(wire, s);
-      use(tables_.steps[s].output, s);
-    }
-    for (const Loop& loop : loops_) {
-      for (std::size_t i = 0; i < max_loop_carries && loop.carries[i] != no_index; ++i) {
-        Wire& carry = tables_.wires[loop.carries[i]];
-        Wire& result = tables_.wires[loop.results[i]];
-        carry.last = later(carry.last, loop.end);
-        result.first = result.first < loop.begin ? result.first : loop.begin;
-        result.last = later(result.last, loop.end);
-      }
-    }
-    for (std::size_t i = 0; i < n_.outputs; ++i) tables_.wires[tables_.outputs[i]].last = here();
-    order_by_first();
+    find_lifetimes(tables_, n_);
   }
 
  private:
   [[nodiscard]] static constexpr std::size_t at(std::int32_t index) {
     return static_cast<std::size_t>(index);
   }
-  [[nodiscard]] static constexpr std::int32_t later(std::int32_t a, std::int32_t b) { return a < b ? b : a; }
   [[nodiscard]] constexpr std::int32_t here() const { return static_cast<std::int32_t>(n_.steps); }
   constexpr void require_shape(std::int32_t weight, std::initializer_list<std::int64_t> extents) const {
     std::size_t i = 0;
@@ -282,26 +267,6 @@ class Builder {
       tables_.steps[n_.steps].loop = loop_;
     }
     ++n_.steps;
-  }
-
-  /// A wire made before a loop and read inside it is read again by the next iteration.
-  constexpr void use(WireId id, std::int32_t step) {
-    if (id == no_index) return;
-    Wire& wire = tables_.wires[id];
-    wire.last = later(wire.last, step);
-    for (std::int32_t l = tables_.steps[step].loop; l != no_index; l = loops_[at(l)].parent)
-      if (wire.first < loops_[at(l)].begin) wire.last = later(wire.last, loops_[at(l)].end);
-  }
-
-  /// Counting sort of the wires that need a buffer by the step that takes it.
-  constexpr void order_by_first() {
-    std::vector<std::size_t> start(n_.steps + 1, 0);
-    for (std::size_t w = 0; w < n_.wires; ++w)
-      if (tables_.wires[w].kind != WireKind::input) ++start[at(tables_.wires[w].first) + 1];
-    for (std::size_t s = 1; s < start.size(); ++s) start[s] += start[s - 1];
-    for (std::size_t w = 0; w < n_.wires; ++w)
-      if (tables_.wires[w].kind != WireKind::input)
-        tables_.by_first[start[at(tables_.wires[w].first)]++] = static_cast<WireId>(w);
   }
 
   struct SharedWeight {
