@@ -72,7 +72,7 @@ struct LowerWalk {
     for (std::size_t i = 0; i < L::argument_count; ++i)
       arguments[i] = wires[wire_index(names, L::arguments[i], bound)];
     const auto made = L::lower(builder, arguments);
-    for (std::size_t i = 0; i < made.size(); ++i) {
+    for (std::size_t i = 0; i < L::names.size() && i < made.size(); ++i) {
       builder.name_wire(made[i], L::names[i]);
       wires[bound++] = made[i];
     }

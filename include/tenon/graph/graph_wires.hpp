@@ -199,7 +199,8 @@ struct ShapeWalk {
       arguments[i] = shapes[wire_index(names, L::arguments[i], bound)];
     misfit = first_misfit(op_facts<typename L::op>(), arguments);
     if (misfit.kind != Misfit::none) return false;
-    for (const Shape& shape : L::gives(arguments)) shapes[bound++] = shape;
+    const auto given = L::gives(arguments);
+    for (std::size_t i = 0; i < L::names.size() && i < given.size(); ++i) shapes[bound++] = given[i];
     ++let;
     return true;
   }

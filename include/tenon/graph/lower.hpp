@@ -37,12 +37,20 @@ struct InputShapeIsKnown {
       "tenon: nothing in this net fixes the shape of an input; let a layer with a width read it first");
 };
 
+/// A call's inputs say what the named dimensions are, so each must be a named axis as it is, or a number.
+[[nodiscard]] constexpr Shape plain_input(const Shape& shape) {
+  for (int i = 0; i < shape.rank; ++i)
+    if (!shape.dims[i].is_plain())
+      throw "tenon: an input's dimension must be a number or a named axis as it is";
+  return shape;
+}
+
 /// Lowers `Net` with open inputs into `builder`.
 template <class Net>
 constexpr void lower_net(Builder& builder) {
   std::array<WireId, Net::inputs> in{};
   for (std::size_t i = 0; i < Net::inputs; ++i)
-    in[i] = builder.input(Net::takes(i).opened(), input_name<Net>(i));
+    in[i] = builder.input(plain_input(Net::takes(i).opened()), input_name<Net>(i));
   if constexpr (requires { Net::lower_all(builder, in); }) {
     for (const WireId wire : Net::lower_all(builder, in)) builder.output(wire);
   } else {

@@ -2,7 +2,7 @@
 // The element-wise activations of torch.nn.functional: relu, silu, tanh, and gelu in its three forms (Hendrycks
 // and Gimpel, arXiv:1606.08415). Relative error at most 4e-7 for |x| <= 5, in the tail as well: gelu is
 // computed from the small half of the normal distribution, so that 1 + erf never cancels. (gelu_tanh: 3e-6
-// for |x| <= 5, its exponent being a rounded cubic.) A NaN stays a NaN. Cost: at most one exp per element, in
+// for |x| <= 5, its exponent being a rounded cubic; quick_gelu: 7e-7.) A NaN stays a NaN. Cost: at most one exp per element, in
 // vectors; no scratch. x and y may be the same span. Any thread.
 #pragma once
 

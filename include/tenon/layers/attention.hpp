@@ -67,6 +67,8 @@ inline void attention_step(const StepContext& context) {
   kernels::ConstMatrix keys = k.const_matrix();
   kernels::ConstMatrix values = v.const_matrix();
   if (const StateView& state = context.state; state.data != nullptr) {
+    if (!mask.empty())
+      throw error(ErrorCode::bad_argument, "Attention: a mask cannot be given together with a KvCache");
     const std::int64_t width = k.width();
     for (std::int64_t i = 0; i < k.rows(); ++i) {
       float* const row = state.row(i / shape.keys, context.past + i % shape.keys);
@@ -107,6 +109,10 @@ struct Attention {
   }
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
+    const Shape keys = builder.shape(wires[1]);
+    if (!(keys == builder.shape(wires[2]))) throw "tenon::Attention: keys and values must have one shape";
+    if (wires.size() > 3 && keys.rank == 3 && !(builder.shape(wires[3]).dims[1] == keys.dims[1]))
+      throw "tenon::Attention: a mask has one number for each key; see OverContext";
     std::int32_t bias = no_index;
     std::int64_t max_distance = 0;
     [[maybe_unused]] const auto take = [&]<class Option>() {

@@ -19,13 +19,12 @@ struct FluxSize {
   std::int64_t text;          ///< joint_attention_dim
   std::int64_t pooled;        ///< pooled_projection_dim
   RotaryParts rotary;         ///< axes_dims_rope
-  bool has_guidance = true;   ///< guidance_embeds; false: schnell
 
   [[nodiscard]] constexpr std::int64_t width() const { return heads.all(); }
 };
 
-inline constexpr FluxSize flux_dev{64, 19, 38, {24, 128}, 4096, 768, {16, 56, 56}};
-inline constexpr FluxSize flux_schnell{64, 19, 38, {24, 128}, 4096, 768, {16, 56, 56}, false};
+/// Dev's and schnell's; schnell is `FluxUnguided`.
+inline constexpr FluxSize flux_1{64, 19, 38, {24, 128}, 4096, 768, {16, 56, 56}};
 
 /// A Linear of the name `norm.linear` that makes `parts` rows of the steering vector.
 template <FluxSize S, fixed_string Name, std::int64_t Parts>
@@ -94,6 +93,14 @@ using FluxGuidedSteering = Graph<Inputs<"timestep", "guidance", "pooled">,
     Outputs<"steer">>;
 
 template <FluxSize S, std::int64_t D = S.width()>
+using FluxSteering = Graph<Inputs<"timestep", "pooled">,
+    Let<"when",  TimeEmbedding<"timestep_embedder", 256, D, 1000>,                               "timestep">,
+    Let<"what",  Sequential<PerSequence<S.pooled>, EmbeddingMlp<"text_embedder", S.pooled, D>>,  "pooled">,
+    Let<"both",  Add,                                                                            "when", "what">,
+    Let<"steer", Silu,                                                                           "both">,
+    Outputs<"steer">>;
+
+template <FluxSize S, std::int64_t D = S.width()>
 using FluxBlocks = Graph<Inputs<"x", "text", "steer", "places", "image">,
     LetAll<Outputs<"x2", "text2">, Repeat<"transformer_blocks", S.double_layers, FluxDoubleBlock<S>>, "x", "text", "steer", "places">,
     Let<"joint",  JoinTokens<D>,                                                                      "text2", "x2">,
@@ -105,23 +112,31 @@ using FluxBlocks = Graph<Inputs<"x", "text", "steer", "places", "image">,
     Let<"y",      Linear<"proj_out", D, S.channels>,                                                  "normed">,
     Outputs<"y">>;
 
-/// What the blocks read: image and text [batch, ..., d], the steering vector, the places of the joined sequence.
+/// What the blocks read: image and text [batch, ..., d], the places of the joined sequence.
 template <FluxSize S, std::int64_t D = S.width()>
-using FluxStart = Graph<Inputs<"image", "text", "pooled", "timestep", "guidance", "text_places", "image_places">,
-    Let<"prompt",        ContextOf<S.text>,                                              "text">,
-    Let<"prompt_places", Takes<Shape::of({context_dim, fixed(3)})>,                      "text_places">,
-    Let<"own_places",    Takes<Shape::of({tokens_dim, fixed(3)})>,                       "image_places">,
-    Let<"places",        JoinTokens<3>,                                                  "prompt_places", "own_places">,
-    Let<"steer",         Scope<"time_text_embed", FluxGuidedSteering<S>>,                "timestep", "guidance", "pooled">,
-    Let<"x",             Linear<"x_embedder", S.channels, D>,                            "image">,
-    Let<"words",         Linear<"context_embedder", S.text, D>,                          "prompt">,
-    Outputs<"x", "words", "steer", "places">>;
+using FluxStart = Graph<Inputs<"image", "text", "text_places", "image_places">,
+    Let<"prompt",        ContextOf<S.text>,                          "text">,
+    Let<"prompt_places", Takes<Shape::of({context_dim, fixed(3)})>,  "text_places">,
+    Let<"own_places",    Takes<Shape::of({tokens_dim, fixed(3)})>,   "image_places">,
+    Let<"places",        JoinTokens<3>,                              "prompt_places", "own_places">,
+    Let<"x",             Linear<"x_embedder", S.channels, D>,        "image">,
+    Let<"words",         Linear<"context_embedder", S.text, D>,      "prompt">,
+    Outputs<"x", "words", "places">>;
 
 /// image [batch, tokens, channels] (packed latents), text [batch, context, text], pooled [batch, pooled], timestep
 /// (0 ... 1) and guidance [batch], text_places [context, 3], image_places [tokens, 3] -> [batch, tokens, channels].
 template <FluxSize S>
 using Flux = Graph<Inputs<"image", "text", "pooled", "timestep", "guidance", "text_places", "image_places">,
-    LetAll<Outputs<"x", "words", "steer", "places">, FluxStart<S>,   "image", "text", "pooled", "timestep", "guidance", "text_places", "image_places">,
+    Let<"steer", Scope<"time_text_embed", FluxGuidedSteering<S>>,    "timestep", "guidance", "pooled">,
+    LetAll<Outputs<"x", "words", "places">, FluxStart<S>,            "image", "text", "text_places", "image_places">,
+    Let<"y", FluxBlocks<S>,                                          "x", "words", "steer", "places", "image">,
+    Outputs<"y">>;
+
+/// The same without guidance: schnell.
+template <FluxSize S>
+using FluxUnguided = Graph<Inputs<"image", "text", "pooled", "timestep", "text_places", "image_places">,
+    Let<"steer", Scope<"time_text_embed", FluxSteering<S>>,          "timestep", "pooled">,
+    LetAll<Outputs<"x", "words", "places">, FluxStart<S>,            "image", "text", "text_places", "image_places">,
     Let<"y", FluxBlocks<S>,                                          "x", "words", "steer", "places", "image">,
     Outputs<"y">>;
 // clang-format on
