@@ -4,8 +4,9 @@
 encoders of 6 and 60 blocks, 12 distinct blocks and 200 distinct layers (also with the kernels compiled elsewhere, as the
 CMake target tenon::kernels has it), beside <Eigen/Core> and <regex>, which Tenon does without, compiled in turn.
 
-    python3 benchmarks/compile_time.py [--compiler g++] [--rounds 5] [--eigen /usr/include/eigen3]
+    python3 benchmarks/compile_time.py [--compiler g++] [--rounds 5] [--eigen /usr/include/eigen3] [--models]
 
+--models: instead, a program that opens each released architecture, loads an adapter for it and attaches it.
 Prints one line for each case: the minimum over the rounds (the machine's noise only adds), and the ratio to Eigen/Core.
 """
 import argparse
@@ -61,6 +62,34 @@ CASES = [
     ("the same, kernels apart", "#define TENON_SEPARATE_KERNELS\n" + distinct_layers(200)),
 ]
 
+MODEL_USE = """
+#include <tenon/models/{header}.hpp>
+#include <tenon/tenon.hpp>
+using namespace tenon;
+using Net = models::{net};
+std::int64_t use(const char* file, const char* adapter) {{
+  const auto model = open<Net>(file);
+  Session session(model);
+  const auto tone = load_adapter<Net>(adapter);
+  const auto guard = session.attach(tone);
+  return session.activation_bytes() + slot_count<Net>;
+}}
+"""
+MODELS = [("<Eigen/Core> alone", "#include <Eigen/Core>\n")] + [
+    (net, MODEL_USE.format(header=header, net=net))
+    for header, net in [
+        ("bert", "MiniLM"),
+        ("llama", "Llama<models::llama3_8b>"),
+        ("clip_text", "ClipTextModelWithProjection<models::clip_bigg_text>"),
+        ("t5", "T5Encoder<models::t5_xxl>"),
+        ("vit", "Vit<models::vit_base_16>"),
+        ("sdxl_unet", "SdxlUnet<models::sdxl_base>"),
+        ("flux", "Flux<models::flux_1>"),
+        ("wan", "WanImageToVideo<models::wan21_i2v_14b>"),
+        ("sd3", "StableDiffusion3<models::sd35_medium>"),
+    ]
+]
+
 
 def compile_once(command):
     """CPU seconds and peak MiB of one compiler run."""
@@ -83,13 +112,15 @@ def main():
     parser.add_argument("--compiler", default="g++")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--eigen", default="/usr/include/eigen3")
+    parser.add_argument("--models", action="store_true")
     options = parser.parse_args()
+    cases = MODELS if options.models else CASES
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TENON_USAGE"] = folder + "/usage"
         best = {}
         sizes = {}
         for _ in range(options.rounds):  # in turn, so that a slow minute falls on all of them
-            for number, (name, source) in enumerate(CASES):
+            for number, (name, source) in enumerate(cases):
                 path = pathlib.Path(folder, f"case{number}.cpp")
                 path.write_text(source)
                 obj = path.with_suffix(".o")
@@ -98,11 +129,17 @@ def main():
                 before = best.get(name, (seconds, peak))
                 best[name] = (min(seconds, before[0]), min(peak, before[1]))
                 sizes[name] = obj.stat().st_size / 1024
-    reference = best["Eigen/Core alone"][0]
+    reference = best[cases[0][0]][0]
     print(f"{options.compiler}, -O2, minimum of {options.rounds} rounds in turn")
+    if options.models:
+        print(f"{'net':52}{'CPU s':>8}{'vs Eigen':>10}{'peak MiB':>10}{'object kB':>11}")
+        for name, _ in cases:
+            seconds, peak = best[name]
+            print(f"{name.replace('models::', ''):52}{seconds:8.2f}{seconds / reference:10.2f}{peak:10.0f}{sizes[name]:11.0f}")
+        return
     print(f"{'case':24}{'CPU s':>8}{'vs Eigen':>10}{'above include':>15}{'peak MiB':>10}{'object kB':>11}")
     include = best["tenon/tenon.hpp alone"][0]
-    for name, _ in CASES:
+    for name, _ in cases:
         seconds, peak = best[name]
         print(f"{name:24}{seconds:8.2f}{seconds / reference:10.2f}{seconds - include:15.2f}{peak:10.0f}{sizes[name]:11.0f}")
 

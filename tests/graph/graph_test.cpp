@@ -26,7 +26,7 @@ TEST_CASE("An open input takes what its first reader with a width takes") {
   using ThroughAny = Graph<Inputs<"x">, Let<"a", Gelu, "x">, Let<"b", Linear<"fc", 5, 5>, "a">,
                            Let<"y", Add, "b", "a">, Outputs<"y">>;
   static_assert(ThroughAny::takes(0) == Shape::rows_of(5));
-  static_assert(Block<8>::takes(0) == Shape::rows_of(8));
+  static_assert(Block<8>::takes(0) == Shape::grid_of(8, 1));
   static_assert(Block<8>::takes(1) == Shape::of({batch_dim, tokens_dim}));
   static_assert(Encoder<8, 2>::takes(0) == Shape::of({batch_dim, tokens_dim}, DType::i32));
 }

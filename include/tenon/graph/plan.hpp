@@ -42,6 +42,7 @@ inline constexpr std::int64_t wire_alignment = 64;
 struct PlanRoom {
   std::span<std::int64_t> offsets; ///< the result; inputs get none
   std::span<std::int64_t> others;  ///< of the second attempt
+  std::span<std::int64_t> bytes;
   std::span<WireId> order;
   std::span<WireId> heads;      ///< of each wire the first whose buffer it took over
   std::span<std::int32_t> ends; ///< of each head the step in which the last that took its buffer over ends
@@ -100,45 +101,47 @@ struct PlanBytes {
   return out;
 }
 
-/// First fit of the largest buffers first, whenever they are taken: fills `others` and returns the bytes.
+/// First fit of the largest buffers first, whenever they are taken: fills `others` and returns the bytes. On bare
+/// pointers: a compiler that evaluates it counts every call against its limit.
 [[nodiscard]] constexpr std::int64_t plan_largest_first(const Program& program, const Dims& dims,
                                                         const PlanRoom& room) {
-  const auto at = [](WireId id) { return static_cast<std::size_t>(id); };
-  const auto bytes_of = [&](WireId id) { return buffer_bytes(program.wires[at(id)], dims); };
+  const Wire* const wires = program.wires.data();
+  std::int64_t* const offsets = room.others.data();
+  std::int64_t* const bytes = room.bytes.data();
+  WireId* const order = room.order.data();
+  std::int32_t* const ends = room.ends.data();
   std::size_t count = 0;
   for (const WireId id : program.by_first) {
     const WireId source = overwritten_input(program, id, dims);
-    const WireId head = source == no_index ? id : room.heads[at(source)];
-    room.heads[at(id)] = head;
-    room.ends[at(head)] = program.wires[at(id)].last;
+    const WireId head = source == no_index ? id : room.heads[static_cast<std::size_t>(source)];
+    room.heads[static_cast<std::size_t>(id)] = head;
+    ends[head] = wires[id].last;
+    bytes[id] = buffer_bytes(wires[id], dims);
     if (source != no_index) continue;
     std::size_t place = count++; // the order is by bytes, the largest first
-    for (; place > 0 && bytes_of(room.order[place - 1]) < bytes_of(id); --place)
-      room.order[place] = room.order[place - 1];
-    room.order[place] = id;
+    for (; place > 0 && bytes[order[place - 1]] < bytes[id]; --place) order[place] = order[place - 1];
+    order[place] = id;
   }
   std::int64_t total = 0;
   for (std::size_t n = 0; n < count; ++n) { // those before n are placed, by ascending offset
-    const WireId id = room.order[n];
-    const std::int64_t bytes = bytes_of(id);
+    const WireId id = order[n];
+    const std::int64_t size = bytes[id];
+    const std::int32_t first = wires[id].first;
+    const std::int32_t last = ends[id];
     std::int64_t offset = 0;
     for (std::size_t p = 0; p < n; ++p) {
-      const WireId other = room.order[p];
-      if (program.wires[at(other)].first > room.ends[at(id)] ||
-          program.wires[at(id)].first > room.ends[at(other)])
-        continue;
-      if (offset + bytes <= room.others[at(other)]) break;
-      const std::int64_t end = room.others[at(other)] + bytes_of(other);
-      if (end > offset) offset = end;
+      const WireId other = order[p];
+      if (wires[other].first > last || first > ends[other]) continue;
+      if (offset + size <= offsets[other]) break;
+      if (const std::int64_t end = offsets[other] + bytes[other]; end > offset) offset = end;
     }
-    room.others[at(id)] = offset;
+    offsets[id] = offset;
     std::size_t place = n;
-    for (; place > 0 && room.others[at(room.order[place - 1])] > offset; --place)
-      room.order[place] = room.order[place - 1];
-    room.order[place] = id;
-    if (offset + bytes > total) total = offset + bytes;
+    for (; place > 0 && offsets[order[place - 1]] > offset; --place) order[place] = order[place - 1];
+    order[place] = id;
+    if (offset + size > total) total = offset + size;
   }
-  for (const WireId id : program.by_first) room.others[at(id)] = room.others[at(room.heads[at(id)])];
+  for (const WireId id : program.by_first) offsets[id] = offsets[room.heads[static_cast<std::size_t>(id)]];
   return total;
 }
 
@@ -159,25 +162,27 @@ template <std::size_t Wires>
 struct PlanArrays {
   std::array<std::int64_t, Wires> offsets{};
   std::array<std::int64_t, Wires> others{};
+  std::array<std::int64_t, Wires> bytes{};
   std::array<WireId, Wires> order{};
   std::array<WireId, Wires> heads{};
   std::array<std::int32_t, Wires> ends{};
 
-  [[nodiscard]] constexpr PlanRoom room() noexcept { return {offsets, others, order, heads, ends}; }
+  [[nodiscard]] constexpr PlanRoom room() noexcept { return {offsets, others, bytes, order, heads, ends}; }
 };
 /// The same for any program.
 struct PlanVectors {
   explicit PlanVectors(const Program& program)
-      : offsets(program.wires.size()), others(program.wires.size()), order(program.wires.size()),
-        heads(program.wires.size()), ends(program.wires.size()) {}
+      : offsets(program.wires.size()), others(program.wires.size()), bytes(program.wires.size()),
+        order(program.wires.size()), heads(program.wires.size()), ends(program.wires.size()) {}
 
   std::vector<std::int64_t> offsets;
   std::vector<std::int64_t> others;
+  std::vector<std::int64_t> bytes;
   std::vector<WireId> order;
   std::vector<WireId> heads;
   std::vector<std::int32_t> ends;
 
-  [[nodiscard]] PlanRoom room() noexcept { return {offsets, others, order, heads, ends}; }
+  [[nodiscard]] PlanRoom room() noexcept { return {offsets, others, bytes, order, heads, ends}; }
 };
 
 } // namespace tenon

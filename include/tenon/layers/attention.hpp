@@ -110,6 +110,8 @@ struct Attention {
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     const Shape keys = builder.shape(wires[1]);
+    if (builder.shape(wires[0]).rank < 3 || keys.rank < 3)
+      throw "tenon::Attention: it reads sequences, [batch, tokens, width] or with more axes";
     if (!(keys == builder.shape(wires[2]))) throw "tenon::Attention: keys and values must have one shape";
     if (wires.size() > 3 && keys.rank == 3 && !(builder.shape(wires[3]).dims[1] == keys.dims[1]))
       throw "tenon::Attention: a mask has one number for each key; see OverContext";
@@ -143,7 +145,7 @@ struct SelfAttention {
   static constexpr std::size_t inputs = 2;
   static constexpr std::size_t required_inputs = 1;
   static constexpr Shape takes(std::size_t input) {
-    return input == 0 ? Shape::rows_of(D) : Shape::of({batch_dim, tokens_dim});
+    return input == 0 ? Shape::grid_of(D, 1) : Shape::of({batch_dim, tokens_dim});
   }
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
