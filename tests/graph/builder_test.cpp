@@ -142,9 +142,9 @@ TEST_CASE("A shared weight is one, outside all loops and scopes, and the path ar
 }
 
 TEST_CASE("A tied weight is the earlier layer's and no second one") {
-  using Net = Sequential<Scope<"net", Linear<"fc", 4, 4>>, Repeat<"by", 2, Tied<"net.fc.bias", 4>>>;
-  static_assert(weight_count<Net> == 2 && weights<Net>.size() == 2);
-  const Program& program = program_of<Net>();
+  using TiedNet = Sequential<Scope<"net", Linear<"fc", 4, 4>>, Repeat<"by", 2, Tied<"net.fc.bias", 4>>>;
+  static_assert(weight_count<TiedNet> == 2 && weights<TiedNet>.size() == 2);
+  const Program& program = program_of<TiedNet>();
   const auto tied = std::ranges::find(program.steps, "Tied", &Step::op);
   REQUIRE(tied != program.steps.end());
   CHECK(tied->weights[0] == 1);
@@ -152,8 +152,9 @@ TEST_CASE("A tied weight is the earlier layer's and no second one") {
 }
 
 TEST_CASE("States are numbered over the copies of loops") {
-  using Net = Sequential<Scope<"one", Sharing<4>>, Repeat<"two", 3, Sharing<4>>, Scope<"three", Sharing<4>>>;
-  const Program& program = program_of<Net>();
+  using SharingNet =
+      Sequential<Scope<"one", Sharing<4>>, Repeat<"two", 3, Sharing<4>>, Scope<"three", Sharing<4>>>;
+  const Program& program = program_of<SharingNet>();
   CHECK(program.state_count == 5);
   REQUIRE(program.states.size() == 3);
   constexpr std::int32_t bases[] = {0, 1, 4};
