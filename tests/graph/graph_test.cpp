@@ -51,8 +51,8 @@ TEST_CASE("An op may be given its optional input or not") {
 }
 
 TEST_CASE("A net may have several outputs") {
-  static_assert(output_count_of<Encoder<8, 2>>() == 2);
-  static_assert(output_count_of<Mlp>() == 1);
+  static_assert(output_count<Encoder<8, 2>>() == 2);
+  static_assert(output_count<Mlp>() == 1);
 }
 
 TEST_CASE("All wires of an op that gives several are bound, in the order of its outputs") {
@@ -60,7 +60,7 @@ TEST_CASE("All wires of an op that gives several are bound, in the order of its 
       Graph<Inputs<"p", "q">, LetAll<Outputs<"u", "v">, Scope<"both", Pair>, "p", "q">,
             Let<"w", Linear<"three", 4, 5>, "u">, Let<"sum", Add, "w", "v">, Outputs<"v", "sum", "u">>;
   static_assert(GraphOp<Scope<"both", Pair>> && Net::is_well_formed);
-  static_assert(Scope<"both", Pair>::output_count == 2 && output_count_of<Net>() == 3);
+  static_assert(Scope<"both", Pair>::output_count == 2 && output_count<Net>() == 3);
   static_assert(Net::takes(0) == Shape::rows_of(2) && Net::takes(1) == Shape::rows_of(3));
   static_assert(output_shape<Net>.width() == 5);
   static_assert(weights<Net>[0].path == "both.two.weight" && weights<Net>[2].path == "both.one.weight");

@@ -17,6 +17,7 @@ TEST_CASE("Wires that are alive together never share bytes and the plan is near 
   check.operator()<Encoder<8, 2>>();
   check.operator()<Nested<2, 3>>();
   check.operator()<models::MiniLM>();
+  check_plan_of<models::MiniLM>({.tokens = 256}, 3);
 }
 
 TEST_CASE("An activation in place costs no second buffer") {

@@ -218,5 +218,6 @@ TEST_CASE("Decoding allocates nothing, and a cache is in the ledger") {
 
 TEST_CASE("The plan of buffers is near the least possible") {
   check_plan_of<Llama<llama3_8b>>({.tokens = 512});
+  check_plan_of<LlamaNext<llama3_8b>>({.tokens = 512}, 88);
   check_plan_of<LlamaNext<llama3_8b>>({.batch = 4, .tokens = 1});
 }

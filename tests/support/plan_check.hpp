@@ -51,12 +51,14 @@ struct PlanCheck {
   return out;
 }
 
-/// The plan of `Net` is what sessions take, and within 1.10 times the least possible.
+/// The plan of `Net` is what sessions take, and within 1.10 times the least possible. `mebibytes`: what the docs say it
+/// takes, rounded; negative where they say nothing.
 template <class Net>
-void check_plan_of(const Dims& dims) {
+void check_plan_of(const Dims& dims, std::int64_t mebibytes = -1) {
   const PlanCheck plan = check_plan(program_of<Net>(), dims);
   CHECK(plan.bytes == activation_bytes<Net>(dims));
   CHECK(plan.bytes >= plan.alive_at_once);
+  if (mebibytes >= 0) CHECK((plan.bytes + MiB / 2) / MiB == mebibytes);
   CHECK(static_cast<double>(plan.bytes) <= 1.10 * static_cast<double>(plan.alive_at_once));
 }
 

@@ -5,12 +5,13 @@
 #pragma once
 
 #include <tenon/graph/lifetimes.hpp>
+#include <tenon/graph/net_path.hpp>
 #include <tenon/graph/program_tables.hpp>
 
-#include <array>
 #include <initializer_list>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace tenon {
@@ -51,20 +52,13 @@ class Builder {
   // --- paths -------------------------------------------------------------------------------------
   /// Enters a named part of the net; give what it returns to `leave`.
   [[nodiscard]] constexpr std::size_t enter(std::string_view name) {
-    const std::size_t before = path_size_;
-    if (path_size_ + name.size() + 1 > path_.size())
-      throw "tenon: a path of this net is longer than 512 characters";
-    if (path_size_ > 0 && !name.empty()) path_[path_size_++] = '.';
-    if (writes_)
-      for (std::size_t i = 0; i < name.size(); ++i) path_[path_size_ + i] = name[i];
-    path_size_ += name.size();
     here_path_.offset = -1;
-    return before;
+    return path_.enter(name, writes_);
   }
   /// Opens the path element that a loop's index will fill.
   [[nodiscard]] constexpr std::size_t enter_loop_index() { return enter(std::string_view(&loop_mark, 1)); }
   constexpr void leave(std::size_t mark) {
-    path_size_ = mark;
+    path_.leave(mark);
     here_path_.offset = -1;
   }
 
@@ -92,14 +86,10 @@ class Builder {
         if (writes_) require_shape(made.weight, extents);
         return made.weight;
       }
-    const std::int32_t outer_loop = loop_;
-    const std::size_t outer_size = path_size_;
-    loop_ = no_index;
-    path_size_ = 0;
-    const std::array<char, 512> outer_path = path_;
+    const std::int32_t outer_loop = std::exchange(loop_, no_index);
+    const NetPath outer_path = std::exchange(path_, NetPath());
     const std::int32_t made = weight(path, extents);
     path_ = outer_path;
-    path_size_ = outer_size;
     loop_ = outer_loop;
     shared_.push_back({path, made});
     return made;
@@ -252,13 +242,13 @@ class Builder {
   }
   [[nodiscard]] constexpr TextRef path_with(std::string_view name) {
     const std::size_t mark = enter(name);
-    const TextRef ref = append_text({path_.data(), path_size_});
+    const TextRef ref = append_text(path_.text());
     leave(mark);
     return ref;
   }
   /// The current path, written once however many steps and slots stand at it.
   [[nodiscard]] constexpr TextRef path_here() {
-    if (here_path_.offset < 0) here_path_ = append_text({path_.data(), path_size_});
+    if (here_path_.offset < 0) here_path_ = append_text(path_.text());
     return here_path_;
   }
   constexpr void mark_loop(StepKind kind) {
@@ -280,8 +270,7 @@ class Builder {
   std::vector<Shape> shapes_{};
   std::vector<Loop> loops_{};
   std::vector<SharedWeight> shared_{};
-  std::array<char, 512> path_{};
-  std::size_t path_size_ = 0;
+  NetPath path_{};
   TextRef here_path_{.offset = -1};
   std::int32_t loop_ = no_index;
 };

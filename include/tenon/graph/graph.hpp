@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Graph<Inputs<...>, Let<...>..., Outputs<...>>: an op in which data forks and joins. Each Let binds a new
-// wire to an op on wires bound before it, each LetAll those of an op that gives several. Checked when the type is instantiated: a wire used before it is
-// bound, bound twice, never used, an op with the wrong number of wires, a wire whose shape the op does not
-// take.
+// Graph<Inputs<...>, Let<...>..., Outputs<...>>: an op in which data forks and joins. Each Let binds a new wire to an op
+// on wires bound before it, each LetAll those of an op that gives several. Checked when the type is instantiated: a wire
+// used before it is bound, bound twice, never used, an op with the wrong number of wires, a wire whose shape the op does
+// not take.
 #pragma once
 
 #include <tenon/core/fixed_string.hpp>
@@ -24,9 +24,14 @@ struct Outputs {
   static constexpr std::array<std::string_view, sizeof...(Names)> names{Names.view()...};
 };
 
+template <class Op, std::size_t Given>
+struct LetBindsAll {
+  static_assert(Given == 1, "tenon::Let: its op gives several wires; bind them all with LetAll");
+};
+
 /// Binds wire `Name` to `Op` on the wires `Arguments`.
 template <fixed_string Name, class Op, fixed_string... Arguments>
-struct Let : IsGraphOp<Op> {
+struct Let : IsGraphOp<Op>, LetBindsAll<Op, output_count<Op>()> {
   using op = Op;
   static constexpr std::array<std::string_view, 1> names{Name.view()};
   static constexpr std::size_t argument_count = sizeof...(Arguments);
@@ -45,17 +50,15 @@ struct LetAllNamesAll {
 
 /// Binds all wires that `Op` gives: `LetAll<Outputs<"image", "text">, Block, "x", "context">`.
 template <class Names, class Op, fixed_string... Arguments>
-struct LetAll : IsGraphOp<Op>, LetAllNamesAll<Names, Op, Names::count, Op::output_count> {
+struct LetAll : IsGraphOp<Op>, LetAllNamesAll<Names, Op, Names::count, output_count<Op>()> {
   using op = Op;
   static constexpr std::array<std::string_view, Names::count> names = Names::names;
   static constexpr std::size_t argument_count = sizeof...(Arguments);
   static constexpr std::array<std::string_view, sizeof...(Arguments)> arguments{Arguments.view()...};
 
-  static constexpr std::array<Shape, Op::output_count> gives(std::span<const Shape> in) {
-    return Op::gives_all(in);
-  }
-  static constexpr std::array<WireId, Op::output_count> lower(Builder& builder, std::span<const WireId> in) {
-    return Op::lower_all(builder, in);
+  static constexpr OutputShapes<Op> gives(std::span<const Shape> in) { return gives_all<Op>(in); }
+  static constexpr OutputWires<Op> lower(Builder& builder, std::span<const WireId> in) {
+    return lower_all<Op>(builder, in);
   }
 };
 
@@ -120,8 +123,6 @@ struct GraphBody : GraphFaults<In, Out, Lets...>::WireMandate, GraphFaults<In, O
   }
 
   static constexpr WireId lower(Builder& builder, std::span<const WireId> in) {
-    static_assert(Out::count == 1,
-                  "tenon::Graph: a graph used as an op of one wire must give one; bind several with LetAll");
     return lower_all(builder, in)[0];
   }
   static constexpr std::array<WireId, Out::count> lower_all(Builder& builder, std::span<const WireId> in) {

@@ -13,14 +13,6 @@
 
 namespace tenon {
 
-template <class Net>
-[[nodiscard]] consteval std::size_t output_count_of() {
-  if constexpr (requires { Net::output_count; })
-    return Net::output_count;
-  else
-    return 1;
-}
-
 /// The name a Graph gives its input; other ops have none to give.
 template <class Net>
 [[nodiscard]] constexpr std::string_view input_name(std::size_t input) {
@@ -51,11 +43,7 @@ constexpr void lower_net(Builder& builder) {
   std::array<WireId, Net::inputs> in{};
   for (std::size_t i = 0; i < Net::inputs; ++i)
     in[i] = builder.input(plain_input(Net::takes(i).opened()), input_name<Net>(i));
-  if constexpr (requires { Net::lower_all(builder, in); }) {
-    for (const WireId wire : Net::lower_all(builder, in)) builder.output(wire);
-  } else {
-    builder.output(Net::lower(builder, in));
-  }
+  for (const WireId wire : lower_all<Net>(builder, in)) builder.output(wire);
 }
 
 template <ProgramSizes N>

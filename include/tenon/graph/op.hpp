@@ -6,6 +6,7 @@
 #include <tenon/graph/builder.hpp>
 #include <tenon/graph/shape.hpp>
 
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <span>
@@ -15,7 +16,8 @@ namespace tenon {
 /// `inputs`: how many wires it reads at most. `takes(i)`: the pattern of input i. `gives(shapes)`: the
 /// output's shape for inputs that fit. `lower(builder, wires)`: appends its steps and weights, returns the
 /// output wire. Optional: `required_inputs` (default `inputs`), `same_inputs` (all input shapes must be
-/// equal).
+/// equal). An op that gives several wires also has `output_count`, `gives_all` and `lower_all`; `gives` and `lower` are
+/// then those of the first.
 template <class Op>
 concept GraphOp = requires(Builder& builder, std::span<const Shape> shapes, std::span<const WireId> wires) {
   { Op::inputs } -> std::convertible_to<std::size_t>;
@@ -41,6 +43,36 @@ template <class Op>
     return true;
 }
 
+/// How many wires an op gives.
+template <class Op>
+[[nodiscard]] consteval std::size_t output_count() {
+  if constexpr (requires { Op::output_count; })
+    return Op::output_count;
+  else
+    return 1;
+}
+
+template <class Op>
+using OutputShapes = std::array<Shape, output_count<Op>()>;
+template <class Op>
+using OutputWires = std::array<WireId, output_count<Op>()>;
+
+template <class Op>
+[[nodiscard]] constexpr OutputShapes<Op> gives_all(std::span<const Shape> in) {
+  if constexpr (requires { Op::gives_all(in); })
+    return Op::gives_all(in);
+  else
+    return {Op::gives(in)};
+}
+
+template <class Op>
+[[nodiscard]] constexpr OutputWires<Op> lower_all(Builder& builder, std::span<const WireId> in) {
+  if constexpr (requires { Op::lower_all(builder, in); })
+    return Op::lower_all(builder, in);
+  else
+    return {Op::lower(builder, in)};
+}
+
 /// How an input fails to fit.
 enum class Misfit : std::uint8_t { none, dtype, rank, width, unequal };
 
@@ -63,6 +95,7 @@ struct MisfitAt {
 /// compiler more than all that is done with its answers: a net may have hundreds of ops.
 struct OpFacts {
   std::size_t required_inputs = 0;
+  std::size_t output_count = 1;
   bool is_well_formed = true;
   bool same_inputs = false;
   Shape (*takes)(std::size_t) = nullptr;
@@ -73,6 +106,7 @@ template <class Op>
 [[nodiscard]] consteval OpFacts op_facts() {
   OpFacts facts{.required_inputs = Op::inputs, .takes = &Op::takes, .gives = &Op::gives};
   if constexpr (requires { Op::required_inputs; }) facts.required_inputs = Op::required_inputs;
+  if constexpr (requires { Op::output_count; }) facts.output_count = Op::output_count;
   if constexpr (requires { Op::is_well_formed; }) facts.is_well_formed = Op::is_well_formed;
   if constexpr (requires { Op::same_inputs; }) facts.same_inputs = true;
   return facts;

@@ -42,7 +42,7 @@ inline constexpr std::int64_t wire_alignment = 64;
 struct PlanRoom {
   std::span<std::int64_t> offsets; ///< the result; inputs get none
   std::span<std::int64_t> others;  ///< of the second attempt
-  std::span<std::int64_t> bytes;
+  std::span<std::int64_t> bytes;   ///< of each wire; filled by the first attempt
   std::span<WireId> order;
   std::span<WireId> heads;      ///< of each wire the first whose buffer it took over
   std::span<std::int32_t> ends; ///< of each head the step in which the last that took its buffer over ends
@@ -67,13 +67,14 @@ struct PlanBytes {
   for (const WireId id : program.by_first) {
     const Wire& wire = wire_of(id);
     const std::int64_t bytes = buffer_bytes(wire, dims);
+    room.bytes[static_cast<std::size_t>(id)] = bytes;
 
     std::size_t kept = 0;
     for (std::size_t i = 0; i < count; ++i)
       if (wire_of(alive[i]).last >= wire.first)
         alive[kept++] = alive[i];
       else
-        sum -= buffer_bytes(wire_of(alive[i]), dims);
+        sum -= room.bytes[static_cast<std::size_t>(alive[i])];
     count = kept;
 
     const WireId source = overwritten_input(program, id, dims);
@@ -87,7 +88,7 @@ struct PlanBytes {
     std::int64_t offset = 0;
     std::size_t place = 0;
     for (; place < count && offset + bytes > offset_of(alive[place]); ++place) {
-      const std::int64_t end = offset_of(alive[place]) + buffer_bytes(wire_of(alive[place]), dims);
+      const std::int64_t end = offset_of(alive[place]) + room.bytes[static_cast<std::size_t>(alive[place])];
       if (end > offset) offset = end;
     }
     for (std::size_t i = count; i > place; --i) alive[i] = alive[i - 1];
@@ -101,13 +102,13 @@ struct PlanBytes {
   return out;
 }
 
-/// First fit of the largest buffers first, whenever they are taken: fills `others` and returns the bytes. On bare
-/// pointers: a compiler that evaluates it counts every call against its limit.
+/// First fit of the largest buffers first, whenever they are taken, after `plan_in_order`: fills `others` and returns
+/// the bytes. On bare pointers: a compiler that evaluates it counts every call against its limit.
 [[nodiscard]] constexpr std::int64_t plan_largest_first(const Program& program, const Dims& dims,
                                                         const PlanRoom& room) {
   const Wire* const wires = program.wires.data();
   std::int64_t* const offsets = room.others.data();
-  std::int64_t* const bytes = room.bytes.data();
+  const std::int64_t* const bytes = room.bytes.data();
   WireId* const order = room.order.data();
   std::int32_t* const ends = room.ends.data();
   std::size_t count = 0;
@@ -116,7 +117,6 @@ struct PlanBytes {
     const WireId head = source == no_index ? id : room.heads[static_cast<std::size_t>(source)];
     room.heads[static_cast<std::size_t>(id)] = head;
     ends[head] = wires[id].last;
-    bytes[id] = buffer_bytes(wires[id], dims);
     if (source != no_index) continue;
     std::size_t place = count++; // the order is by bytes, the largest first
     for (; place > 0 && bytes[order[place - 1]] < bytes[id]; --place) order[place] = order[place - 1];

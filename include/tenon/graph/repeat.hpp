@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Repeat<"layer", 6, Block>: the block six times, its weights under `layer.0.` ... `layer.5.`. What the
-// block gives is carried to its first inputs of the next time (several wires where it is a Graph with several outputs);
-// further inputs (a mask, a context) are the same each time. The
-// block's type is instantiated once and its program holds one loop, whatever the count. Repeat<"layer", 1, Last, 6>
-// goes on from index 6: blocks of other types after those of one.
+// Repeat<"layer", 6, Block>: the block six times, its weights under `layer.0.` ... `layer.5.`. What the block gives is
+// carried to its first inputs of the next time (several wires where it is a Graph with several outputs); further inputs
+// (a mask, a context) are the same each time. The block's type is instantiated once and its program holds one loop,
+// whatever the count. Repeat<"layer", 1, Last, 6> goes on from index 6: blocks of other types after those of one.
 #pragma once
 
 #include <tenon/core/fixed_string.hpp>
@@ -29,28 +28,11 @@ template <class Block>
   return shapes;
 }
 
-/// How many of a block's first inputs go from one time to the next: as many as it gives.
-template <class Block>
-[[nodiscard]] consteval std::size_t carried_count() {
-  if constexpr (requires { Block::output_count; })
-    return Block::output_count;
-  else
-    return 1;
-}
-
-template <class Block>
-[[nodiscard]] constexpr std::array<Shape, carried_count<Block>()> block_shapes(std::span<const Shape> in) {
-  if constexpr (requires { Block::output_count; })
-    return Block::gives_all(in);
-  else
-    return {Block::gives(in)};
-}
-
 /// The width of wire `I` after the block.
 template <class Block, std::size_t I>
 [[nodiscard]] consteval std::int64_t block_gives() {
   if constexpr (well_formed<Block>())
-    return block_shapes<Block>(opened_inputs<Block>())[I].width();
+    return gives_all<Block>(opened_inputs<Block>())[I].width();
   else
     return Block::takes(I).width();
 }
@@ -60,14 +42,14 @@ struct RepeatKeepsWidth {
   static_assert(Gives == Takes, "tenon::Repeat: a repeated block must give the width that it takes");
 };
 
-/// The first carried wire whose width a block changes, or their number.
+/// The first carried wire whose width a block changes, or the number of those that are carried: as many as it gives.
 template <class Block>
 [[nodiscard]] consteval std::size_t changed_width() {
   return []<std::size_t... I>(std::index_sequence<I...>) {
     std::size_t n = 0;
     (void)((block_gives<Block, I>() == Block::takes(I).width() && (++n, true)) && ...);
     return n;
-  }(std::make_index_sequence<carried_count<Block>()>{});
+  }(std::make_index_sequence<output_count<Block>()>{});
 }
 
 template <class Block, std::size_t Changed, bool Keeps>
@@ -79,36 +61,32 @@ struct RepeatMandate<Block, Changed, true> {};
 template <fixed_string Name, std::int64_t Count, class Block, std::int64_t First = 0>
 struct Repeat
     : IsGraphOp<Block>,
-      RepeatMandate<Block, changed_width<Block>(), changed_width<Block>() == carried_count<Block>()> {
+      RepeatMandate<Block, changed_width<Block>(), changed_width<Block>() == tenon::output_count<Block>()> {
   static_assert(Count > 0, "tenon::Repeat: the count must be at least 1");
   static_assert(First >= 0, "tenon::Repeat: the first index must not be negative");
 
   static constexpr bool is_well_formed =
-      well_formed<Block>() && changed_width<Block>() == carried_count<Block>();
+      well_formed<Block>() && changed_width<Block>() == tenon::output_count<Block>();
   static constexpr std::size_t inputs = Block::inputs;
   static constexpr std::size_t required_inputs = tenon::required_inputs<Block>();
-  static constexpr std::size_t output_count = carried_count<Block>();
+  static constexpr std::size_t output_count = tenon::output_count<Block>();
   static_assert(output_count <= inputs, "tenon::Repeat: a repeated block must take each wire that it gives");
   static constexpr Shape takes(std::size_t input) { return Block::takes(input); }
-  static constexpr Shape gives(std::span<const Shape> in) { return block_shapes<Block>(in)[0]; }
-  static constexpr std::array<Shape, output_count> gives_all(std::span<const Shape> in) {
-    return block_shapes<Block>(in);
+  static constexpr Shape gives(std::span<const Shape> in) { return Block::gives(in); }
+  static constexpr OutputShapes<Block> gives_all(std::span<const Shape> in) {
+    return tenon::gives_all<Block>(in);
   }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> in) {
     return lower_all(builder, in)[0];
   }
-  static constexpr std::array<WireId, output_count> lower_all(Builder& builder, std::span<const WireId> in) {
+  static constexpr OutputWires<Block> lower_all(Builder& builder, std::span<const WireId> in) {
     std::array<WireId, Block::inputs> wires{};
     for (std::size_t i = 0; i < in.size(); ++i) wires[i] = in[i];
     builder.begin_loop(Count, First, std::span<WireId>(wires.data(), output_count), &copy_step);
     const std::size_t name = builder.enter(Name.view());
     (void)builder.enter_loop_index();
     const std::span<const WireId> given(wires.data(), in.size());
-    std::array<WireId, output_count> out{};
-    if constexpr (requires { Block::output_count; })
-      out = Block::lower_all(builder, given);
-    else
-      out[0] = Block::lower(builder, given);
+    OutputWires<Block> out = tenon::lower_all<Block>(builder, given);
     builder.leave(name);
     for (std::size_t i = 0; i < output_count; ++i)
       if (!(builder.shape(out[i]) == builder.shape(in[i])))

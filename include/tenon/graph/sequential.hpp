@@ -18,7 +18,7 @@ struct ChainFault {
 /// What is known of a chain before it is lowered.
 struct ChainFacts {
   bool is_well_formed = true;
-  bool reads_one_wire = true; ///< every op does
+  bool has_one_wire = true; ///< that every op reads, and every op gives
   Shape takes = Shape::any();
   ChainFault fault{};
 };
@@ -50,7 +50,7 @@ struct ChainFacts {
   ChainFacts facts{.takes = chain_takes(ops)};
   for (const OpFacts& op : ops) {
     facts.is_well_formed = facts.is_well_formed && op.is_well_formed;
-    facts.reads_one_wire = facts.reads_one_wire && op.required_inputs == 1;
+    facts.has_one_wire = facts.has_one_wire && op.required_inputs == 1 && op.output_count == 1;
   }
   if (facts.is_well_formed) facts.fault = first_chain_fault(ops, facts.takes);
   facts.is_well_formed = facts.is_well_formed && facts.fault.misfit.kind == Misfit::none;
@@ -72,8 +72,8 @@ struct Chain {
     const OpFacts ops[] = {op_facts<Ops>()...};
     return chain_facts(ops);
   }();
-  static_assert(facts.reads_one_wire,
-                "tenon::Sequential: every op must read one wire; use a Graph to name several");
+  static_assert(facts.has_one_wire,
+                "tenon::Sequential: every op must read and give one wire; use a Graph to name several");
   using Mandate = typename decltype(chain_mandate<facts.fault, Ops...>())::type;
 };
 

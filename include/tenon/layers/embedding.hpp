@@ -9,10 +9,10 @@
 #include <tenon/core/fixed_string.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/graph/op.hpp>
-#include <tenon/kernels/add_rows.hpp>
 #include <tenon/kernels/delta_rows.hpp>
 #include <tenon/kernels/embedding.hpp>
 #include <tenon/kernels/low_rank_embedding.hpp>
+#include <tenon/layers/table_rows.hpp>
 
 namespace tenon {
 
@@ -78,9 +78,7 @@ inline void add_rows_step(const StepContext& context) {
     throw shape_error(ErrorCode::wrong_shape,
                       concat("position embeddings: expected at most ", table.rows, " tokens, got ",
                              context.past + tokens, "; split the input"));
-  for (std::int64_t i = 0; i < x.rows(); ++i)
-    kernels::add_table_row(x.const_matrix().row_span(i), table, row < 0 ? context.past + i % tokens : row,
-                           context.output.matrix().row_span(i));
+  add_table_rows(context, table, [&](std::int64_t i) { return row < 0 ? context.past + i % tokens : row; });
 }
 
 /// The shared part of the two ops that add a table's rows.

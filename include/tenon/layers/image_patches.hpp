@@ -6,8 +6,8 @@
 #include <tenon/core/fixed_string.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/graph/op.hpp>
-#include <tenon/kernels/add_rows.hpp>
 #include <tenon/kernels/patches.hpp>
+#include <tenon/layers/table_rows.hpp>
 
 #include <array>
 
@@ -87,10 +87,8 @@ inline void add_cropped_table_step(const StepContext& context) {
   const kernels::WeightMatrix rows{table.data, table.dtype, side * side, x.width(), x.width()};
   const std::int64_t top = (side - height) / 2;
   const std::int64_t left = (side - width) / 2;
-  for (std::int64_t i = 0; i < x.rows(); ++i)
-    kernels::add_table_row(x.const_matrix().row_span(i), rows,
-                           (top + i / width % height) * side + left + i % width,
-                           context.output.matrix().row_span(i));
+  add_table_rows(context, rows,
+                 [&](std::int64_t i) { return (top + i / width % height) * side + left + i % width; });
 }
 
 /// x [batch, height, width, d] + the middle of `Name` [1, Side * Side, d], as Stable Diffusion 3 has it (Esser et al.

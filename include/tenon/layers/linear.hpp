@@ -85,7 +85,7 @@ struct Linear {
 };
 
 /// y = x W^T with the table W [out, in] of an earlier layer, by its weight's full name: a head tied to an embedding.
-/// It has no slot: what changes the embedding's table would change it too.
+/// It has no slot, and reads the table of the model: an adapter beside or merged over an embedding changes that alone.
 template <fixed_string Weight, std::int64_t In, std::int64_t Out>
 struct TiedLinear {
   static constexpr std::size_t inputs = 1;

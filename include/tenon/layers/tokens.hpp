@@ -8,7 +8,7 @@
 #include <tenon/core/text.hpp>
 #include <tenon/graph/op.hpp>
 #include <tenon/graph/repeat.hpp>
-#include <tenon/kernels/add_rows.hpp>
+#include <tenon/layers/table_rows.hpp>
 #include <tenon/weights/convert.hpp>
 
 #include <algorithm>
@@ -113,9 +113,7 @@ inline void add_table_step(const StepContext& context) {
   const WireView& x = context.inputs[0];
   const TensorView& table = context.weights[0];
   const kernels::WeightMatrix rows{table.data, table.dtype, table.size() / x.width(), x.width(), x.width()};
-  for (std::int64_t i = 0; i < x.rows(); ++i)
-    kernels::add_table_row(x.const_matrix().row_span(i), rows, i % rows.rows,
-                           context.output.matrix().row_span(i));
+  add_table_rows(context, rows, [&](std::int64_t i) { return i % rows.rows; });
 }
 
 /// x + `Name` [1, count, d] for each sequence [count, d].

@@ -33,4 +33,19 @@ using TanhFeedForward = Sequential<Linear<"net.0.proj", D, Inner>, GeluTanh, Lin
 template <fixed_string Projection, fixed_string Norm, std::int64_t D, std::int64_t HeadWidth>
 using NormedHeads = Sequential<Linear<Projection, D, D>, HeadRmsNorm<Norm, D, HeadWidth>>;
 
+/// `Parts` rows of d from the steering vector: shifts, scales and gates.
+template <fixed_string Name, std::int64_t D, std::int64_t Parts>
+using SteeredRows = Sequential<PerSequence<D>, Linear<Name, D, Parts * D>>;
+
+// clang-format off: columns of name, op, wires read
+/// timestep [batch], pooled [batch, Pooled] -> the steering vector [batch, d], after the SiLU that every block applies.
+template <std::int64_t D, std::int64_t Pooled, std::int64_t Factor = 1>
+using Steering = Graph<Inputs<"timestep", "pooled">,
+    Let<"when",  TimeEmbedding<"timestep_embedder", 256, D, Factor>,                         "timestep">,
+    Let<"what",  Sequential<PerSequence<Pooled>, EmbeddingMlp<"text_embedder", Pooled, D>>,  "pooled">,
+    Let<"both",  Add,                                                                        "when", "what">,
+    Let<"steer", Silu,                                                                       "both">,
+    Outputs<"steer">>;
+// clang-format on
+
 } // namespace tenon::models

@@ -26,17 +26,13 @@ struct FluxSize {
 /// Dev's and schnell's; schnell is `FluxUnguided`.
 inline constexpr FluxSize flux_1{64, 19, 38, {24, 128}, 4096, 768, {16, 56, 56}};
 
-/// A Linear of the name `norm.linear` that makes `parts` rows of the steering vector.
-template <FluxSize S, fixed_string Name, std::int64_t Parts>
-using FluxModulation = Sequential<PerSequence<S.width()>, Linear<Name, S.width(), Parts * S.width()>>;
-
 // clang-format off: columns of name, op, wires read as the figure they are
 /// x [batch, tokens, d], text [batch, context, d], steer [batch, d], places [context + tokens, 3] -> x and text.
 /// Parts of a modulation: shift, scale, gate of the attention; shift, scale, gate of the feed-forward.
 template <FluxSize S, std::int64_t D = S.width(), std::int64_t H = S.heads.width>
 using FluxDoubleBlock = Graph<Inputs<"x", "text", "steer", "places">,
-    Let<"m",         FluxModulation<S, "norm1.linear", 6>,                               "steer">,
-    Let<"n",         FluxModulation<S, "norm1_context.linear", 6>,                       "steer">,
+    Let<"m",         SteeredRows<"norm1.linear", D, 6>,                                  "steer">,
+    Let<"n",         SteeredRows<"norm1_context.linear", D, 6>,                          "steer">,
     Let<"x_in",      ModulatedNorm<D, 6, 1, 0>,                                          "x", "m">,
     Let<"text_in",   ModulatedNorm<D, 6, 1, 0>,                                          "text", "n">,
     Let<"q_text",    NormedHeads<"attn.add_q_proj", "attn.norm_added_q", D, H>,          "text_in">,
@@ -68,7 +64,7 @@ using FluxDoubleBlock = Graph<Inputs<"x", "text", "steer", "places">,
 /// x [batch, context + tokens, d] -> the same. Parts of the modulation: shift, scale, gate.
 template <FluxSize S, std::int64_t D = S.width(), std::int64_t H = S.heads.width>
 using FluxSingleBlock = Graph<Inputs<"x", "steer", "places">,
-    Let<"m",      FluxModulation<S, "norm.linear", 3>,                        "steer">,
+    Let<"m",      SteeredRows<"norm.linear", D, 3>,                           "steer">,
     Let<"in",     ModulatedNorm<D, 3, 1, 0>,                                  "x", "m">,
     Let<"q_flat", NormedHeads<"attn.to_q", "attn.norm_q", D, H>,              "in">,
     Let<"k_flat", NormedHeads<"attn.to_k", "attn.norm_k", D, H>,              "in">,
@@ -93,21 +89,13 @@ using FluxGuidedSteering = Graph<Inputs<"timestep", "guidance", "pooled">,
     Outputs<"steer">>;
 
 template <FluxSize S, std::int64_t D = S.width()>
-using FluxSteering = Graph<Inputs<"timestep", "pooled">,
-    Let<"when",  TimeEmbedding<"timestep_embedder", 256, D, 1000>,                               "timestep">,
-    Let<"what",  Sequential<PerSequence<S.pooled>, EmbeddingMlp<"text_embedder", S.pooled, D>>,  "pooled">,
-    Let<"both",  Add,                                                                            "when", "what">,
-    Let<"steer", Silu,                                                                           "both">,
-    Outputs<"steer">>;
-
-template <FluxSize S, std::int64_t D = S.width()>
 using FluxBlocks = Graph<Inputs<"x", "text", "steer", "places", "image">,
     LetAll<Outputs<"x2", "text2">, Repeat<"transformer_blocks", S.double_layers, FluxDoubleBlock<S>>, "x", "text", "steer", "places">,
     Let<"joint",  JoinTokens<D>,                                                                      "text2", "x2">,
     Let<"mixed",  Repeat<"single_transformer_blocks", S.single_layers, FluxSingleBlock<S>>,           "joint", "steer", "places">,
     Let<"own",    Takes<Shape::of({batch_dim, tokens_dim, fixed(S.channels)})>,                       "image">,
     Let<"last",   LastTokens<D>,                                                                      "mixed", "own">,
-    Let<"m",      FluxModulation<S, "norm_out.linear", 2>,                                            "steer">,
+    Let<"m",      SteeredRows<"norm_out.linear", D, 2>,                                               "steer">,
     Let<"normed", ModulatedNorm<D, 2, 0, 1>,                                                          "last", "m">,
     Let<"y",      Linear<"proj_out", D, S.channels>,                                                  "normed">,
     Outputs<"y">>;
@@ -135,9 +123,9 @@ using Flux = Graph<Inputs<"image", "text", "pooled", "timestep", "guidance", "te
 /// The same without guidance: schnell.
 template <FluxSize S>
 using FluxUnguided = Graph<Inputs<"image", "text", "pooled", "timestep", "text_places", "image_places">,
-    Let<"steer", Scope<"time_text_embed", FluxSteering<S>>,          "timestep", "pooled">,
-    LetAll<Outputs<"x", "words", "places">, FluxStart<S>,            "image", "text", "text_places", "image_places">,
-    Let<"y", FluxBlocks<S>,                                          "x", "words", "steer", "places", "image">,
+    Let<"steer", Scope<"time_text_embed", Steering<S.width(), S.pooled, 1000>>,  "timestep", "pooled">,
+    LetAll<Outputs<"x", "words", "places">, FluxStart<S>,                        "image", "text", "text_places", "image_places">,
+    Let<"y", FluxBlocks<S>,                                                      "x", "words", "steer", "places", "image">,
     Outputs<"y">>;
 // clang-format on
 

@@ -35,9 +35,6 @@ template <Sd3Size S, fixed_string Projection, fixed_string Norm, std::int64_t D 
 using Sd3Heads = std::conditional_t<S.has_qk_norm, NormedHeads<Projection, Norm, D, S.heads.width>,
                                     Linear<Projection, D, D>>;
 
-template <Sd3Size S, fixed_string Name, std::int64_t Parts>
-using Sd3Modulation = Sequential<PerSequence<S.width()>, Linear<Name, S.width(), Parts * S.width()>>;
-
 // clang-format off: columns of name, op, wires read as the figure they are
 /// x [batch, tokens, d], text [batch, context, d] -> heads [batch, tokens + context, d]
 template <Sd3Size S, std::int64_t D = S.width()>
@@ -76,8 +73,8 @@ using Sd3FeedForward = Graph<Inputs<"x", "m">,
 /// Parts of a modulation: shift, scale, gate of the attention; shift, scale, gate of the feed-forward.
 template <Sd3Size S, std::int64_t D = S.width()>
 using Sd3Block = Graph<Inputs<"x", "text", "steer">,
-    Let<"m",        Sd3Modulation<S, "norm1.linear", 6>,              "steer">,
-    Let<"n",        Sd3Modulation<S, "norm1_context.linear", 6>,      "steer">,
+    Let<"m",        SteeredRows<"norm1.linear", D, 6>,                "steer">,
+    Let<"n",        SteeredRows<"norm1_context.linear", D, 6>,        "steer">,
     Let<"x_in",     ModulatedNorm<D, 6, 1, 0>,                        "x", "m">,
     Let<"text_in",  ModulatedNorm<D, 6, 1, 0>,                        "text", "n">,
     Let<"heads",    Scope<"attn", Sd3JointAttention<S>>,              "x_in", "text_in">,
@@ -94,8 +91,8 @@ using Sd3Block = Graph<Inputs<"x", "text", "steer">,
 /// With a second attention, of the image alone: parts 6, 7, 8 of its modulation.
 template <Sd3Size S, std::int64_t D = S.width()>
 using Sd3DualBlock = Graph<Inputs<"x", "text", "steer">,
-    Let<"m",        Sd3Modulation<S, "norm1.linear", 9>,              "steer">,
-    Let<"n",        Sd3Modulation<S, "norm1_context.linear", 6>,      "steer">,
+    Let<"m",        SteeredRows<"norm1.linear", D, 9>,                "steer">,
+    Let<"n",        SteeredRows<"norm1_context.linear", D, 6>,        "steer">,
     Let<"x_in",     ModulatedNorm<D, 9, 1, 0>,                        "x", "m">,
     Let<"text_in",  ModulatedNorm<D, 6, 1, 0>,                        "text", "n">,
     Let<"heads",    Scope<"attn", Sd3JointAttention<S>>,              "x_in", "text_in">,
@@ -115,8 +112,8 @@ using Sd3DualBlock = Graph<Inputs<"x", "text", "steer">,
 /// The last: the text is read and not written. Its modulation: scale, shift.
 template <Sd3Size S, std::int64_t D = S.width()>
 using Sd3LastBlock = Graph<Inputs<"x", "text", "steer">,
-    Let<"m",        Sd3Modulation<S, "norm1.linear", 6>,              "steer">,
-    Let<"n",        Sd3Modulation<S, "norm1_context.linear", 2>,      "steer">,
+    Let<"m",        SteeredRows<"norm1.linear", D, 6>,                "steer">,
+    Let<"n",        SteeredRows<"norm1_context.linear", D, 2>,        "steer">,
     Let<"x_in",     ModulatedNorm<D, 6, 1, 0>,                        "x", "m">,
     Let<"text_in",  ModulatedNorm<D, 2, 0, 1>,                        "text", "n">,
     Let<"heads",    Scope<"attn", Sd3JointAttention<S>>,              "x_in", "text_in">,
@@ -148,24 +145,15 @@ using Sd3Patches = Scope<"pos_embed",
     Sequential<ChannelsLast<S.channels>, Conv2d<"proj", S.channels, D, 2, Stride<2>>,
                AddCroppedTable<"pos_embed", S.side, D>, Flatten<D>>>;
 
-/// timestep [batch], pooled [batch, pooled] -> [batch, d], after the SiLU that every block applies.
-template <Sd3Size S, std::int64_t D = S.width()>
-using Sd3Steering = Graph<Inputs<"timestep", "pooled">,
-    Let<"when",  TimeEmbedding<"timestep_embedder", 256, D>,                                     "timestep">,
-    Let<"what",  Sequential<PerSequence<S.pooled>, EmbeddingMlp<"text_embedder", S.pooled, D>>,  "pooled">,
-    Let<"both",  Add,                                                                            "when", "what">,
-    Let<"steer", Silu,                                                                           "both">,
-    Outputs<"steer">>;
-
 /// image [batch, channels, height, width] (latents; height and width are even), text [batch, context, text], pooled
 /// [batch, pooled], timestep [batch] (0 ... 1000) -> [batch, channels, height, width].
 template <Sd3Size S, std::int64_t D = S.width()>
 using StableDiffusion3 = Graph<Inputs<"image", "text", "pooled", "timestep">,
     Let<"x",      Sd3Patches<S>,                                                             "image">,
-    Let<"steer",  Scope<"time_text_embed", Sd3Steering<S>>,                                  "timestep", "pooled">,
+    Let<"steer",  Scope<"time_text_embed", Steering<D, S.pooled>>,                           "timestep", "pooled">,
     Let<"words",  Sequential<ContextOf<S.text>, Linear<"context_embedder", S.text, D>>,      "text">,
     Let<"mixed",  Sd3Blocks<S>,                                                              "x", "words", "steer">,
-    Let<"m",      Sd3Modulation<S, "norm_out.linear", 2>,                                    "steer">,
+    Let<"m",      SteeredRows<"norm_out.linear", D, 2>,                                      "steer">,
     Let<"normed", ModulatedNorm<D, 2, 0, 1>,                                                 "mixed", "m">,
     Let<"flat",   Linear<"proj_out", D, 4 * S.channels>,                                     "normed">,
     Let<"y",      Unpatchify<S.channels, Extent{2, 2}>,                                      "flat", "image">,

@@ -95,7 +95,7 @@ class Session {
   }
   /// Output `i` of the last `run`. Precondition: there was one, `i < output_count`.
   [[nodiscard]] TensorView output(std::size_t i) noexcept { return state_.output(i); }
-  static constexpr std::size_t output_count = output_count_of<Net>();
+  static constexpr std::size_t output_count = tenon::output_count<Net>();
 
   // --- adapters ----------------------------------------------------------------------------------
   /// Attaches adapters of this net until the guard ends, by `Mode` (`side_path`, `merged`, `in_place` or
