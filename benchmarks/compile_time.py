@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a translation unit that uses Tenon costs: CPU seconds, peak memory and object size for the umbrella include,
 encoders of 6 and 60 blocks, 12 distinct blocks and 200 distinct layers (also with the kernels compiled elsewhere, as the
-CMake target tenon::kernels has it), beside <Eigen/Core> and <regex>, which Tenon does without, compiled in turn.
+CMake target tenon::compiled has it), beside <Eigen/Core> and <regex>, which Tenon does without, compiled in turn.
 
     python3 benchmarks/compile_time.py [--compiler g++] [--rounds 5] [--eigen /usr/include/eigen3] [--models]
 
@@ -33,6 +33,7 @@ static_assert(slot_count<Net> == {slots});
 static_assert(activation_bytes<Net>({{.tokens = 256}}) > 0);
 const Program& program() {{ return program_of<Net>(); }}
 """
+COMPILED = "#define TENON_COMPILED\n"  # as the CMake target tenon::compiled has it
 HEAD = '#include <tenon/tenon.hpp>\nusing namespace tenon;\n'
 
 
@@ -59,7 +60,7 @@ CASES = [
     ("encoder of 60 blocks", encoder(60)),
     ("12 distinct blocks", distinct_blocks(12)),
     ("200 distinct layers", distinct_layers(200)),
-    ("the same, kernels apart", "#define TENON_SEPARATE_KERNELS\n" + distinct_layers(200)),
+    ("the same, rest apart", COMPILED + distinct_layers(200)),
 ]
 
 MODEL_USE = """
@@ -75,20 +76,23 @@ std::int64_t use(const char* file, const char* adapter) {{
   return session.activation_bytes() + slot_count<Net>;
 }}
 """
-MODELS = [("<Eigen/Core> alone", "#include <Eigen/Core>\n")] + [
-    (net, MODEL_USE.format(header=header, net=net))
-    for header, net in [
-        ("bert", "MiniLM"),
-        ("llama", "Llama<models::llama3_8b>"),
-        ("clip_text", "ClipTextModelWithProjection<models::clip_bigg_text>"),
-        ("t5", "T5Encoder<models::t5_xxl>"),
-        ("vit", "Vit<models::vit_base_16>"),
-        ("sdxl_unet", "SdxlUnet<models::sdxl_base>"),
-        ("flux", "Flux<models::flux_1>"),
-        ("wan", "WanImageToVideo<models::wan21_i2v_14b>"),
-        ("sd3", "StableDiffusion3<models::sd35_medium>"),
-    ]
+NETS = [
+    ("bert", "MiniLM"),
+    ("llama", "Llama<models::llama3_8b>"),
+    ("clip_text", "ClipTextModelWithProjection<models::clip_bigg_text>"),
+    ("t5", "T5Encoder<models::t5_xxl>"),
+    ("vit", "Vit<models::vit_base_16>"),
+    ("sdxl_unet", "SdxlUnet<models::sdxl_base>"),
+    ("flux", "Flux<models::flux_1>"),
+    ("wan", "WanImageToVideo<models::wan21_i2v_14b>"),
+    ("sd3", "StableDiffusion3<models::sd35_medium>"),
 ]
+MODELS = [
+    ("<Eigen/Core> alone", "#include <Eigen/Core>\n"),
+    ("tenon_compiled.cpp, once", f'#include "{ROOT}/cmake/tenon_compiled.cpp"\n'),
+    ("tenon_compiled_making.cpp, once", f'#include "{ROOT}/cmake/tenon_compiled_making.cpp"\n'),
+    ("MiniLM, all in this source", MODEL_USE.format(header="bert", net="MiniLM")),
+] + [(net, COMPILED + MODEL_USE.format(header=header, net=net)) for header, net in NETS]
 
 
 def compile_once(command):

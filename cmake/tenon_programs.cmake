@@ -17,11 +17,12 @@ function(tenon_add_examples)
     add_executable(${program} ${source})
     target_link_libraries(${program} PRIVATE tenon_own_flags)
     if(NOT program STREQUAL "first") # which is compiled as a user's program that only includes Tenon
-      target_link_libraries(${program} PRIVATE tenon_own_kernels)
+      target_link_libraries(${program} PRIVATE tenon_own_compiled)
     endif()
     add_dependencies(tenon_examples ${program})
     if(source MATCHES "/examples/tools/")
       target_link_libraries(${program} PRIVATE CLI11::CLI11 Eigen3::Eigen)
+      target_compile_options(${program} PRIVATE $<$<CONFIG:Release>:-O1>) # what takes time is in tenon_own_compiled
     endif()
     file(STRINGS ${source} expected REGEX "^// Expected output:$")
     if(expected)

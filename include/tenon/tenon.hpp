@@ -13,6 +13,7 @@
 #include <tenon/graph/scope.hpp>
 #include <tenon/graph/sequential.hpp>
 #include <tenon/graph/tables.hpp>
+#include <tenon/graph/targets.hpp>
 #include <tenon/layers/activations.hpp>
 #include <tenon/layers/attention.hpp>
 #include <tenon/layers/channels.hpp>

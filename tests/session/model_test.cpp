@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
+
 using namespace tenon;
 using namespace tenon::test;
 
@@ -82,7 +84,8 @@ TEST_CASE("Tensors that the net does not use are listed") {
 
 TEST_CASE("A model outlives its handle in a session") {
   Fixture<Mlp> f;
-  std::optional<Model<Mlp>> handle = open<Mlp>(f.folder.file("model.safetensors"), {.ledger = &f.ledger});
+  auto handle =
+      std::make_unique<Model<Mlp>>(open<Mlp>(f.folder.file("model.safetensors"), {.ledger = &f.ledger}));
   Session session(*handle);
   handle.reset();
   CHECK_NOTHROW((void)session(ramp({1, 6})));

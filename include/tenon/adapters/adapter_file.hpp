@@ -5,6 +5,7 @@
 
 #include <tenon/adapters/adapter_module.hpp>
 #include <tenon/adapters/report.hpp>
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/sort_by.hpp>
 #include <tenon/formats/dialects.hpp>
 #include <tenon/formats/peft_config.hpp>
@@ -31,14 +32,8 @@ class AdapterFile {
   /// `path`: a safetensors file, or a folder with adapter_model.safetensors or
   /// pytorch_lora_weights.safetensors. Throws `load_error` for a file that cannot be read, `error{bad_argument}`
   /// for an unknown dialect. Keys that no dialect explains are findings.
-  [[nodiscard]] static AdapterFile open(const std::string& path, const AdapterFileOptions& options = {}) {
-    Ledger& ledger = options.ledger != nullptr ? *options.ledger : process_ledger();
-    AdapterFile out(Checkpoint::open(weights_path(path), ledger, Category::adapter));
-    out.choose_dialect(options.dialect);
-    out.sort_keys(options.adapter_name);
-    out.read_configs(ledger);
-    return out;
-  }
+  [[nodiscard]] static TENON_INLINE AdapterFile open(const std::string& path,
+                                                     const AdapterFileOptions& options = {});
 
   [[nodiscard]] const Checkpoint& file() const noexcept { return file_; }
   [[nodiscard]] Checkpoint take_file() noexcept { return std::move(file_); }
@@ -212,5 +207,16 @@ class AdapterFile {
   const CheckpointTensor* vera_a_ = nullptr;
   const CheckpointTensor* vera_b_ = nullptr;
 };
+
+#if TENON_HAS_BODIES
+TENON_INLINE AdapterFile AdapterFile::open(const std::string& path, const AdapterFileOptions& options) {
+  Ledger& ledger = options.ledger != nullptr ? *options.ledger : process_ledger();
+  AdapterFile out(Checkpoint::open(weights_path(path), ledger, Category::adapter));
+  out.choose_dialect(options.dialect);
+  out.sort_keys(options.adapter_name);
+  out.read_configs(ledger);
+  return out;
+}
+#endif
 
 } // namespace tenon

@@ -9,6 +9,7 @@
 #include <tenon/adapters/bind_module.hpp>
 #include <tenon/adapters/finite_values.hpp>
 #include <tenon/adapters/targets.hpp>
+#include <tenon/core/compiled.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -186,11 +187,16 @@ class AdapterBinder {
 
 /// What `file` does to `targets`; its report holds everything that does not fit. Takes the mapping out of the
 /// file.
-[[nodiscard]] inline std::shared_ptr<const AdapterData> bind_adapter(AdapterFile& file,
-                                                                     AdapterTargets& targets,
-                                                                     const BindOptions& options = {},
-                                                                     Ledger& ledger = process_ledger()) {
+[[nodiscard]] TENON_INLINE std::shared_ptr<const AdapterData> bind_adapter(AdapterFile& file,
+                                                                           AdapterTargets& targets,
+                                                                           const BindOptions& options = {},
+                                                                           Ledger& ledger = process_ledger());
+
+#if TENON_HAS_BODIES
+TENON_INLINE std::shared_ptr<const AdapterData> bind_adapter(AdapterFile& file, AdapterTargets& targets,
+                                                             const BindOptions& options, Ledger& ledger) {
   return AdapterBinder(file, targets, options, ledger).bind();
 }
+#endif
 
 } // namespace tenon

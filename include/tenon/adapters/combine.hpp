@@ -12,6 +12,7 @@
 #include <tenon/adapters/resize.hpp>
 #include <tenon/adapters/task_tensors.hpp>
 #include <tenon/adapters/to_lora.hpp>
+#include <tenon/core/compiled.hpp>
 #include <tenon/memory/buffer.hpp>
 
 #include <cmath>
@@ -242,8 +243,10 @@ class Combination {
   const CombineRecipe& recipe_;
 };
 
-inline MadeLora combine(std::span<const CombineTerm> terms, const CombineOptions& options) {
+#if TENON_HAS_MAKING_BODIES
+TENON_INLINE MadeLora combine(std::span<const CombineTerm> terms, const CombineOptions& options) {
   return Combination(terms, options).run();
 }
+#endif
 
 } // namespace tenon

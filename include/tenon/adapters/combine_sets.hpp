@@ -6,6 +6,7 @@
 
 #include <tenon/adapters/combine.hpp>
 #include <tenon/adapters/lora_pair.hpp>
+#include <tenon/core/compiled.hpp>
 
 #include <cstdint>
 #include <span>
@@ -85,8 +86,11 @@ inline void combine_diffs(std::span<const WeightedSet> sets, LoraSet& out) {
 }
 
 /// One adapter of several. Throws what `combine` throws, with the module's path before it.
-[[nodiscard]] inline CombinedSet combine_sets(std::span<const WeightedSet> sets,
-                                              const CombineOptions& options) {
+[[nodiscard]] TENON_INLINE CombinedSet combine_sets(std::span<const WeightedSet> sets,
+                                                    const CombineOptions& options);
+
+#if TENON_HAS_MAKING_BODIES
+TENON_INLINE CombinedSet combine_sets(std::span<const WeightedSet> sets, const CombineOptions& options) {
   CombinedSet out;
   if (sets.empty()) throw error(ErrorCode::bad_argument, "combine: expected at least one adapter, got none");
   out.set.component = sets[0].set->component;
@@ -108,5 +112,6 @@ inline void combine_diffs(std::span<const WeightedSet> sets, LoraSet& out) {
   combine_diffs(sets, out.set);
   return out;
 }
+#endif
 
 } // namespace tenon

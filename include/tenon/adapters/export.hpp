@@ -8,6 +8,7 @@
 #include <tenon/adapters/encoded_tensors.hpp>
 #include <tenon/adapters/export_config.hpp>
 #include <tenon/adapters/lora_pair.hpp>
+#include <tenon/core/compiled.hpp>
 #include <tenon/weights/temporary_file.hpp>
 
 #include <algorithm>
@@ -126,7 +127,11 @@ inline void set_default(std::vector<MetadataPair>& metadata, MetadataPair pair) 
 
 /// Writes `folder`/adapter_model.safetensors and `folder`/adapter_config.json. Throws `error{unsupported}` for whole
 /// differences, `error{bad_argument}` for values that the dtype cannot hold.
-inline void write_peft(const std::string& folder, const LoraSet& set, const ExportOptions& options = {}) {
+TENON_INLINE void write_peft(const std::string& folder, const LoraSet& set,
+                             const ExportOptions& options = {});
+
+#if TENON_HAS_BODIES
+TENON_INLINE void write_peft(const std::string& folder, const LoraSet& set, const ExportOptions& options) {
   refuse_empty({&set, 1}, folder);
   refuse_small_tensors(set, "PEFT");
   EncodedTensors tensors(options.dtype, options.ledger);
@@ -141,11 +146,16 @@ inline void write_peft(const std::string& folder, const LoraSet& set, const Expo
   tensors.write(concat(folder, "/adapter_model.safetensors"), metadata);
   config.publish();
 }
+#endif
 
 /// Writes one file with the components given, each module under its component's prefix, scales in B. The configuration
 /// of each stands in the header (`lora_adapter_metadata`).
-inline void write_diffusers(const std::string& path, std::span<const LoraSet> sets,
-                            const ExportOptions& options = {}) {
+TENON_INLINE void write_diffusers(const std::string& path, std::span<const LoraSet> sets,
+                                  const ExportOptions& options = {});
+
+#if TENON_HAS_BODIES
+TENON_INLINE void write_diffusers(const std::string& path, std::span<const LoraSet> sets,
+                                  const ExportOptions& options) {
   refuse_empty(sets, path);
   EncodedTensors tensors(options.dtype, options.ledger);
   std::vector<JsonText> configs;
@@ -166,6 +176,7 @@ inline void write_diffusers(const std::string& path, std::span<const LoraSet> se
   set_default(metadata, {"lora_adapter_metadata", json_object(configs)});
   tensors.write(path, metadata);
 }
+#endif
 
 /// A path as kohya flattens it.
 [[nodiscard]] inline std::string flattened(std::string_view prefix, std::string_view path) {
@@ -194,8 +205,12 @@ inline void add_kohya_diff(EncodedTensors& out, std::string_view prefix, const D
 /// Writes one file with the components given: `lora_unet_a_b.lora_down.weight`, `.lora_up.weight`, `.alpha`, and for
 /// biases and whole differences `.diff_b` and `.diff`, which ComfyUI and LyCORIS read. Two modules whose paths
 /// flatten to one name are refused.
-inline void write_kohya(const std::string& path, std::span<const LoraSet> sets,
-                        const ExportOptions& options = {}) {
+TENON_INLINE void write_kohya(const std::string& path, std::span<const LoraSet> sets,
+                              const ExportOptions& options = {});
+
+#if TENON_HAS_BODIES
+TENON_INLINE void write_kohya(const std::string& path, std::span<const LoraSet> sets,
+                              const ExportOptions& options) {
   refuse_empty(sets, path);
   EncodedTensors tensors(options.dtype, options.ledger);
   std::vector<std::int64_t> ranks;
@@ -233,5 +248,6 @@ inline void write_kohya(const std::string& path, std::span<const LoraSet> sets,
   set_default(metadata, {"ss_network_alpha", common(alphas, [](double x) { return number_text(x); })});
   tensors.write(path, metadata);
 }
+#endif
 
 } // namespace tenon

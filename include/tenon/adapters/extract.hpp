@@ -7,6 +7,7 @@
 
 #include <tenon/adapters/lora_pair.hpp>
 #include <tenon/adapters/to_lora.hpp>
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/progress.hpp>
 #include <tenon/formats/pattern.hpp>
 #include <tenon/weights/checkpoint.hpp>
@@ -210,11 +211,16 @@ class Extraction {
 
 /// tuned - base as a LoRA. What cannot be part of it is listed, not dropped in silence. Throws `error{bad_argument}`
 /// for options out of range or a weight with NaN or infinity, `error{cancelled}`.
-[[nodiscard]] inline Extracted extract(const Checkpoint& base, const Checkpoint& tuned,
-                                       const ExtractOptions& options) {
+[[nodiscard]] TENON_INLINE Extracted extract(const Checkpoint& base, const Checkpoint& tuned,
+                                             const ExtractOptions& options);
+
+#if TENON_HAS_MAKING_BODIES
+TENON_INLINE Extracted extract(const Checkpoint& base, const Checkpoint& tuned,
+                               const ExtractOptions& options) {
   check_rank_rule(options.svd.rank);
   if (options.of_convolutions) check_rank_rule(*options.of_convolutions);
   return Extraction(base, tuned, options).run();
 }
+#endif
 
 } // namespace tenon

@@ -8,6 +8,7 @@
 #include <tenon/adapters/lora_pair.hpp>
 #include <tenon/adapters/prepared.hpp>
 #include <tenon/adapters/targets.hpp>
+#include <tenon/core/compiled.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -95,8 +96,12 @@ struct LaidOutTargets {
 }
 
 /// The modules of one component of a file, under the names that the file has for them: flattened ones stay so.
-[[nodiscard]] inline LaidOutTargets targets_of(const AdapterFile& file, std::string_view component,
-                                               std::string_view expert = {}) {
+[[nodiscard]] TENON_INLINE LaidOutTargets targets_of(const AdapterFile& file, std::string_view component,
+                                                     std::string_view expert = {});
+
+#if TENON_HAS_BODIES
+TENON_INLINE LaidOutTargets targets_of(const AdapterFile& file, std::string_view component,
+                                       std::string_view expert) {
   std::vector<std::string> names;
   std::vector<AdapterTarget> list;
   std::vector<ModuleLayout> layouts;
@@ -110,10 +115,14 @@ struct LaidOutTargets {
   }
   return {{NameTable(std::move(names)), std::move(list)}, std::move(layouts)};
 }
+#endif
 
 /// The modules of a checkpoint, laid out as `file` says where it says: tables and transposed weights are not told
 /// apart by their shape.
-[[nodiscard]] inline LaidOutTargets targets_of(const Checkpoint& checkpoint, const AdapterFile& file) {
+[[nodiscard]] TENON_INLINE LaidOutTargets targets_of(const Checkpoint& checkpoint, const AdapterFile& file);
+
+#if TENON_HAS_BODIES
+TENON_INLINE LaidOutTargets targets_of(const Checkpoint& checkpoint, const AdapterFile& file) {
   LaidOutTargets out{targets_of(checkpoint)};
   out.layouts.resize(out.targets.list.size());
   for (std::size_t i = 0; i < out.layouts.size(); ++i) {
@@ -135,5 +144,6 @@ struct LaidOutTargets {
   }
   return out;
 }
+#endif
 
 } // namespace tenon

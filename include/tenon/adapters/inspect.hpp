@@ -5,6 +5,7 @@
 #pragma once
 
 #include <tenon/adapters/adapter_file.hpp>
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/text_table.hpp>
 
 #include <algorithm>
@@ -58,8 +59,11 @@ struct AdapterSummary {
 }
 
 /// Throws as `AdapterFile::open`.
-[[nodiscard]] inline AdapterSummary inspect_adapter(const std::string& path,
-                                                    const AdapterFileOptions& options = {}) {
+[[nodiscard]] TENON_INLINE AdapterSummary inspect_adapter(const std::string& path,
+                                                          const AdapterFileOptions& options = {});
+
+#if TENON_HAS_BODIES
+TENON_INLINE AdapterSummary inspect_adapter(const std::string& path, const AdapterFileOptions& options) {
   const AdapterFile file = AdapterFile::open(path, options);
   AdapterSummary out{.file = file.file().path(), .dialect = file.dialect().name, .findings = file.findings()};
   for (const AdapterModule& module : file.modules()) {
@@ -84,8 +88,10 @@ struct AdapterSummary {
   }
   return out;
 }
+#endif
 
-inline std::string AdapterSummary::text() const {
+#if TENON_HAS_BODIES
+TENON_INLINE std::string AdapterSummary::text() const {
   std::vector<std::vector<std::string>> rows{
       {"module", "component", "kind", "rank", "alpha", "dtype", "bytes"}};
   for (const ModuleSummary& module : modules)
@@ -100,5 +106,6 @@ inline std::string AdapterSummary::text() const {
     out += concat(finding_name(finding.kind), ": ", finding.key, ": ", finding.what, "\n");
   return out;
 }
+#endif
 
 } // namespace tenon

@@ -7,6 +7,7 @@
 
 #include <tenon/adapters/adapter.hpp>
 #include <tenon/adapters/bind.hpp>
+#include <tenon/core/compiled.hpp>
 #include <tenon/graph/lower.hpp>
 
 #include <memory>
@@ -34,10 +35,22 @@ struct LoadOptions {
 };
 
 /// `load_adapter` below its types. Throws as it does.
-[[nodiscard]] inline std::shared_ptr<const AdapterData> load_adapter_data(const Program& program,
-                                                                          std::int64_t rank,
-                                                                          const std::string& path,
-                                                                          const LoadOptions& options) {
+[[nodiscard]] TENON_INLINE std::shared_ptr<const AdapterData> load_adapter_data(const Program& program,
+                                                                                std::int64_t rank,
+                                                                                const std::string& path,
+                                                                                const LoadOptions& options);
+
+/// Reads the adapter at `path` for `Net`: a safetensors file, or a folder as PEFT or diffusers saves it. Throws
+/// `load_error`: an unreadable file, or, unless told to report only, a file that does not fit in full.
+template <class Net, class Kind = Lora>
+[[nodiscard]] Adapter<Net, Kind> load_adapter(const std::string& path, const LoadOptions& options = {}) {
+  return Adapter<Net, Kind>(load_adapter_data(program_of<Net>(), Kind::rank, path, options));
+}
+
+#if TENON_HAS_BODIES
+TENON_INLINE std::shared_ptr<const AdapterData> load_adapter_data(const Program& program, std::int64_t rank,
+                                                                  const std::string& path,
+                                                                  const LoadOptions& options) {
   Ledger& ledger = options.ledger != nullptr ? *options.ledger : process_ledger();
   AdapterFile file = AdapterFile::open(
       path, {.dialect = options.dialect, .adapter_name = options.adapter_name, .ledger = &ledger});
@@ -53,12 +66,6 @@ struct LoadOptions {
     throw load_error(ErrorCode::bad_adapter, data->report.text(), {.file = data->report.file});
   return data;
 }
-
-/// Reads the adapter at `path` for `Net`: a safetensors file, or a folder as PEFT or diffusers saves it. Throws
-/// `load_error`: an unreadable file, or, unless told to report only, a file that does not fit in full.
-template <class Net, class Kind = Lora>
-[[nodiscard]] Adapter<Net, Kind> load_adapter(const std::string& path, const LoadOptions& options = {}) {
-  return Adapter<Net, Kind>(load_adapter_data(program_of<Net>(), Kind::rank, path, options));
-}
+#endif
 
 } // namespace tenon

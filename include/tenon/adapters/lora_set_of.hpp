@@ -12,6 +12,7 @@
 #include <tenon/adapters/merged_weight.hpp>
 #include <tenon/adapters/terms.hpp>
 #include <tenon/adapters/to_lora.hpp>
+#include <tenon/core/compiled.hpp>
 #include <tenon/kernels/delta_rows.hpp>
 #include <tenon/kernels/merge_deltas.hpp>
 
@@ -244,9 +245,14 @@ class Conversion {
 
 /// What `data` does to the modules that it was bound to, as plain LoRA; `svd` for what is not LoRA. Throws
 /// `error{unsupported}` where a change needs a weight that is not there, and what `to_lora` throws.
-[[nodiscard]] inline Converted lora_set_of(const AdapterData& data, const LaidOutTargets& on,
-                                           const ToLoraOptions& svd) {
+[[nodiscard]] TENON_INLINE Converted lora_set_of(const AdapterData& data, const LaidOutTargets& on,
+                                                 const ToLoraOptions& svd);
+
+#if TENON_HAS_MAKING_BODIES
+TENON_INLINE Converted lora_set_of(const AdapterData& data, const LaidOutTargets& on,
+                                   const ToLoraOptions& svd) {
   return Conversion(data, on, svd).run();
 }
+#endif
 
 } // namespace tenon

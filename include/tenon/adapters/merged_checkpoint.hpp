@@ -8,6 +8,7 @@
 #include <tenon/adapters/merged_weight.hpp>
 #include <tenon/adapters/prepared.hpp>
 #include <tenon/adapters/targets.hpp>
+#include <tenon/core/compiled.hpp>
 #include <tenon/weights/checkpoint_copy.hpp>
 
 #include <cstdint>
@@ -89,13 +90,18 @@ class MergeEdit final : public CheckpointEdit {
 };
 
 /// Writes `base` with the adapters merged to `to`; see `copy_checkpoint` for paths, progress and what is thrown.
-[[nodiscard]] inline CheckpointCopied write_merged_checkpoint(const Checkpoint& base,
-                                                              const AdapterTargets& targets,
-                                                              std::span<const AdapterAt> adapters,
-                                                              const std::string& to,
-                                                              const CheckpointCopyOptions& options = {}) {
+[[nodiscard]] TENON_INLINE CheckpointCopied write_merged_checkpoint(
+    const Checkpoint& base, const AdapterTargets& targets, std::span<const AdapterAt> adapters,
+    const std::string& to, const CheckpointCopyOptions& options = {});
+
+#if TENON_HAS_BODIES
+TENON_INLINE CheckpointCopied write_merged_checkpoint(const Checkpoint& base, const AdapterTargets& targets,
+                                                      std::span<const AdapterAt> adapters,
+                                                      const std::string& to,
+                                                      const CheckpointCopyOptions& options) {
   MergeEdit edit(targets, adapters, options.ledger != nullptr ? *options.ledger : process_ledger());
   return copy_checkpoint(base, to, edit, options);
 }
+#endif
 
 } // namespace tenon

@@ -3,6 +3,7 @@
 // it at once. Strict loading throws the same text; report-only loading leaves it to the caller.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/core/text_table.hpp>
 
@@ -58,29 +59,35 @@ struct AdapterReport {
   [[nodiscard]] bool fits() const noexcept { return findings.empty() && !matched.empty(); }
 
   /// A line for the whole, then one for each finding.
-  [[nodiscard]] std::string text() const {
-    std::string out = concat(file, ": ", dialect, " adapter, ", matched.size(), " slots matched, ",
-                             findings.size(), findings.size() == 1 ? " finding" : " findings");
-    if (matched.empty()) out += "; not one slot of this net is named in the file";
-    for (const Finding& finding : findings)
-      out += concat("\n  ", finding_name(finding.kind), ": ", finding.key, ": ", finding.what);
-    return out;
-  }
+  [[nodiscard]] TENON_INLINE std::string text() const;
 
   /// Everything, as tables: a row for each slot that matched, then one for each finding.
-  [[nodiscard]] std::string table() const {
-    std::vector<std::vector<std::string>> slots{{"slot", "kind", "rank", "scale"}};
-    for (const MatchedSlot& slot : matched)
-      slots.push_back({slot.slot, std::string(slot.kind),
-                       slot.rank == 0 ? std::string("-") : concat(slot.rank), rounded_text(slot.scale)});
-    std::vector<std::vector<std::string>> rest{{"finding", "key", "what"}};
-    for (const Finding& finding : findings)
-      rest.push_back({std::string(finding_name(finding.kind)), finding.key, finding.what});
-    std::string out = concat(file, ": ", dialect, " adapter\n");
-    if (!matched.empty()) out += text_table(slots);
-    if (!findings.empty()) out += text_table(rest);
-    return out;
-  }
+  [[nodiscard]] TENON_INLINE std::string table() const;
 };
+
+#if TENON_HAS_BODIES
+TENON_INLINE std::string AdapterReport::text() const {
+  std::string out = concat(file, ": ", dialect, " adapter, ", matched.size(), " slots matched, ",
+                           findings.size(), findings.size() == 1 ? " finding" : " findings");
+  if (matched.empty()) out += "; not one slot of this net is named in the file";
+  for (const Finding& finding : findings)
+    out += concat("\n  ", finding_name(finding.kind), ": ", finding.key, ": ", finding.what);
+  return out;
+}
+
+TENON_INLINE std::string AdapterReport::table() const {
+  std::vector<std::vector<std::string>> slots{{"slot", "kind", "rank", "scale"}};
+  for (const MatchedSlot& slot : matched)
+    slots.push_back({slot.slot, std::string(slot.kind), slot.rank == 0 ? std::string("-") : concat(slot.rank),
+                     rounded_text(slot.scale)});
+  std::vector<std::vector<std::string>> rest{{"finding", "key", "what"}};
+  for (const Finding& finding : findings)
+    rest.push_back({std::string(finding_name(finding.kind)), finding.key, finding.what});
+  std::string out = concat(file, ": ", dialect, " adapter\n");
+  if (!matched.empty()) out += text_table(slots);
+  if (!findings.empty()) out += text_table(rest);
+  return out;
+}
+#endif
 
 } // namespace tenon

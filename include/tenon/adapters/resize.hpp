@@ -8,6 +8,7 @@
 #include <tenon/adapters/rank_rule.hpp>
 #include <tenon/adapters/svd.hpp>
 #include <tenon/adapters/to_lora.hpp>
+#include <tenon/core/compiled.hpp>
 
 #include <cmath>
 #include <cstdint>
@@ -46,7 +47,10 @@ struct ResizeOptions {
 
 /// The pair at the rank that `options.rank` chooses, with the same scale and bias. `most` above the pair's own
 /// rank, by number: filled up with zeros. Throws `shape_error` for a pair whose parts do not fit.
-[[nodiscard]] inline MadeLora resize(const LoraPair& pair, const ResizeOptions& options) {
+[[nodiscard]] TENON_INLINE MadeLora resize(const LoraPair& pair, const ResizeOptions& options);
+
+#if TENON_HAS_MAKING_BODIES
+TENON_INLINE MadeLora resize(const LoraPair& pair, const ResizeOptions& options) {
   check_pair(pair, "resize");
   const Svd svd = svd_of_product(DoubleMatrix(pair.b_view()), DoubleMatrix(pair.a_view()));
   MadeLora out;
@@ -66,5 +70,6 @@ struct ResizeOptions {
   out.error = relative_error(pair, out.pair);
   return out;
 }
+#endif
 
 } // namespace tenon

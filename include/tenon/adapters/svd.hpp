@@ -8,6 +8,7 @@
 
 #include <tenon/adapters/double_matrix.hpp>
 #include <tenon/adapters/row_source.hpp>
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/error.hpp>
 #include <tenon/core/text.hpp>
 
@@ -175,7 +176,8 @@ class Passes {
 
 } // namespace eigen
 
-inline Svd svd_of_product(const DoubleMatrix& b, const DoubleMatrix& a) {
+#if TENON_HAS_MAKING_BODIES
+TENON_INLINE Svd svd_of_product(const DoubleMatrix& b, const DoubleMatrix& a) {
   using namespace eigen;
   const Eigen::HouseholderQR<Columns> qr_b{Columns(map(b))};
   const Eigen::HouseholderQR<Columns> qr_a{Columns(map(a).transpose())};
@@ -183,21 +185,27 @@ inline Svd svd_of_product(const DoubleMatrix& b, const DoubleMatrix& a) {
   const Parts svd = decompose(core);
   return {copy(rotated(qr_b, svd.u)), values(svd.sigma), copy(rotated(qr_a, svd.v)), core.squaredNorm()};
 }
+#endif
 
-inline double product_norm(const DoubleMatrix& b, const DoubleMatrix& a) {
+#if TENON_HAS_MAKING_BODIES
+TENON_INLINE double product_norm(const DoubleMatrix& b, const DoubleMatrix& a) {
   using namespace eigen;
   const Eigen::HouseholderQR<Columns> qr_b{Columns(map(b))};
   const Eigen::HouseholderQR<Columns> qr_a{Columns(map(a).transpose())};
   return (upper(qr_b) * upper(qr_a).transpose()).norm();
 }
+#endif
 
-inline Svd exact_svd(const DoubleMatrix& m) {
+#if TENON_HAS_MAKING_BODIES
+TENON_INLINE Svd exact_svd(const DoubleMatrix& m) {
   using namespace eigen;
   const Parts svd = decompose(map(m));
   return {copy(svd.u), values(svd.sigma), copy(svd.v), map(m).squaredNorm()};
 }
+#endif
 
-inline Svd randomised_svd(const RowSource& m, const RandomisedSvd& options) {
+#if TENON_HAS_MAKING_BODIES
+TENON_INLINE Svd randomised_svd(const RowSource& m, const RandomisedSvd& options) {
   using namespace eigen;
   if (options.rank < 1 || options.oversampling < 0 || options.power_iterations < 0)
     throw error(ErrorCode::bad_argument,
@@ -226,5 +234,6 @@ inline Svd randomised_svd(const RowSource& m, const RandomisedSvd& options) {
   out.sigma.resize(static_cast<std::size_t>(k));
   return out;
 }
+#endif
 
 } // namespace tenon

@@ -3,6 +3,7 @@
 // written down as a type. Both are a list of modules with the shape of their weight.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/formats/name_table.hpp>
 #include <tenon/graph/slot.hpp>
 #include <tenon/graph/tables.hpp>
@@ -42,7 +43,10 @@ struct AdapterTargets {
 };
 
 /// A net's slots, loops expanded, in their order.
-[[nodiscard]] inline AdapterTargets targets_of(const Program& program) {
+[[nodiscard]] TENON_INLINE AdapterTargets targets_of(const Program& program);
+
+#if TENON_HAS_BODIES
+TENON_INLINE AdapterTargets targets_of(const Program& program) {
   std::vector<std::string> names;
   std::vector<AdapterTarget> list;
   const auto count = static_cast<std::size_t>(program.slot_count);
@@ -59,9 +63,13 @@ struct AdapterTargets {
     }
   return {NameTable(std::move(names)), std::move(list)};
 }
+#endif
 
 /// Every `<module>.weight` of a checkpoint, and every `<module>.bias` beside it.
-[[nodiscard]] inline AdapterTargets targets_of(const Checkpoint& checkpoint) {
+[[nodiscard]] TENON_INLINE AdapterTargets targets_of(const Checkpoint& checkpoint);
+
+#if TENON_HAS_BODIES
+TENON_INLINE AdapterTargets targets_of(const Checkpoint& checkpoint) {
   constexpr std::string_view ending = ".weight";
   std::vector<std::string> names;
   std::vector<AdapterTarget> list;
@@ -82,5 +90,6 @@ struct AdapterTargets {
   }
   return {NameTable(std::move(names)), std::move(list)};
 }
+#endif
 
 } // namespace tenon

@@ -8,6 +8,7 @@
 #include <tenon/adapters/rank_rule.hpp>
 #include <tenon/adapters/row_source.hpp>
 #include <tenon/adapters/svd.hpp>
+#include <tenon/core/compiled.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/weights/convert.hpp>
 
@@ -168,7 +169,10 @@ class ScratchCharge {
 
 /// The pair, with scale 1, that is nearest to `m` under the rule. Throws `budget_error` before anything is
 /// made, `error{bad_argument}` for options out of range or values that are not finite.
-[[nodiscard]] inline MadeLora to_lora(const RowSource& m, const ToLoraOptions& options) {
+[[nodiscard]] TENON_INLINE MadeLora to_lora(const RowSource& m, const ToLoraOptions& options);
+
+#if TENON_HAS_MAKING_BODIES
+TENON_INLINE MadeLora to_lora(const RowSource& m, const ToLoraOptions& options) {
   check_rank_rule(options.rank);
   if (m.rows < 1 || m.cols < 1 || !is_weight_dtype(options.dtype))
     throw error(ErrorCode::bad_argument,
@@ -188,5 +192,6 @@ class ScratchCharge {
   out.error = relative_error(m, out.pair);
   return out;
 }
+#endif
 
 } // namespace tenon

@@ -6,6 +6,7 @@
 // Cost: one pass, about 90 bytes for each value. Threads: no shared state.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/error.hpp>
 #include <tenon/core/json_value.hpp>
 #include <tenon/core/sort_by.hpp>
@@ -31,7 +32,7 @@ struct JsonSource {
 
 /// The value that `text` is. Throws `load_error{bad_file}`:
 /// "<file>: byte 12: expected ':' after a key, got '}'".
-[[nodiscard]] JsonValue parse_json(std::string_view text, JsonSource source = {});
+[[nodiscard]] TENON_INLINE JsonValue parse_json(std::string_view text, JsonSource source = {});
 
 /// The reader behind `parse_json`: one function for each rule of the grammar, one position in the text.
 class JsonParser {
@@ -226,8 +227,10 @@ class JsonParser {
   std::size_t at_ = 0;
 };
 
-inline JsonValue parse_json(std::string_view text, JsonSource source) {
+#if TENON_HAS_BODIES
+TENON_INLINE JsonValue parse_json(std::string_view text, JsonSource source) {
   return JsonParser(text, source).document();
 }
+#endif
 
 } // namespace tenon

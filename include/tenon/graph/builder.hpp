@@ -7,7 +7,9 @@
 #include <tenon/graph/lifetimes.hpp>
 #include <tenon/graph/net_path.hpp>
 #include <tenon/graph/program_tables.hpp>
+#include <tenon/graph/target_filter.hpp>
 
+#include <cstdint>
 #include <initializer_list>
 #include <span>
 #include <string_view>
@@ -53,7 +55,7 @@ class Builder {
   /// Enters a named part of the net; give what it returns to `leave`.
   [[nodiscard]] constexpr std::size_t enter(std::string_view name) {
     here_path_.offset = -1;
-    return path_.enter(name, writes_);
+    return path_.enter(name, writes_ || targets_ != nullptr); // which are looked at when only counting, too
   }
   /// Opens the path element that a loop's index will fill.
   [[nodiscard]] constexpr std::size_t enter_loop_index() { return enter(std::string_view(&loop_mark, 1)); }
@@ -111,6 +113,23 @@ class Builder {
     if (writes_) tables_.states[n_.states] = {width, loop_, n_.state_count, copies()};
     n_.state_count += copies();
     return static_cast<std::int32_t>(n_.states++);
+  }
+  /// From here to `end_targets` only slots that `filter` lets through are open. It must live until then.
+  constexpr void begin_targets(TargetFilter& filter) {
+    filter.begin = path_.text().size();
+    filter.outer = targets_;
+    targets_ = &filter;
+  }
+  constexpr void end_targets(const TargetFilter& filter) { targets_ = filter.outer; }
+  /// `kinds`, or none where the slot at the current path is closed. A layer asks before it chooses its step.
+  [[nodiscard]] constexpr std::uint32_t open_kinds(std::uint32_t kinds) const {
+    if (kinds == 0) return 0;
+    for (TargetFilter* filter = targets_; filter != nullptr; filter = filter->outer) {
+      std::string_view path = path_.text().substr(filter->begin);
+      if (path.starts_with('.')) path.remove_prefix(1);
+      if (!filter->lets_through(path)) kinds = 0;
+    }
+    return kinds;
   }
   /// A slot at the current path over `weight` [out, in, kernel ...] and `bias` [out]; `no_index` if it accepts no
   /// kind.
@@ -273,6 +292,7 @@ class Builder {
   NetPath path_{};
   TextRef here_path_{.offset = -1};
   std::int32_t loop_ = no_index;
+  TargetFilter* targets_ = nullptr; ///< the innermost
 };
 
 } // namespace tenon

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The merge's own inner loops for each instruction set, beside those of vector_kernels.hpp and chosen with them.
 // It has a header of its own since it costs a translation unit that merges half a second to compile, and
-// others nothing; TENON_SEPARATE_KERNELS leaves it to cmake/tenon_kernels.cpp as well.
+// others nothing.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/kernels/instruction_set.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/merge_loss.hpp>
@@ -13,9 +14,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#if !defined(TENON_SEPARATE_KERNELS)
+#if !defined(TENON_COMPILED)
 #define TENON_KERNELS_LINKAGE inline constexpr
-#elif defined(TENON_KERNELS_SOURCE)
+#elif TENON_HAS_BODIES
 #define TENON_KERNELS_LINKAGE extern const
 #endif
 #if defined(TENON_KERNELS_LINKAGE)

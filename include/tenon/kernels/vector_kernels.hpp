@@ -5,10 +5,10 @@
 // slice stored row by row, so that a row of a slice is two vector registers; the columns past the last are
 // zeros.
 //
-// The loops cost a translation unit about a second. A program of many may define TENON_SEPARATE_KERNELS for
-// all of them and compile cmake/tenon_kernels.cpp once; linking the CMake target tenon::kernels does both.
+// The loops cost a translation unit about a second, or nothing where they are compiled once (core/compiled.hpp).
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/kernels/instruction_set.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/weights/dtype.hpp>
@@ -16,9 +16,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#if !defined(TENON_SEPARATE_KERNELS)
+#if !defined(TENON_COMPILED)
 #define TENON_KERNELS_LINKAGE inline constexpr
-#elif defined(TENON_KERNELS_SOURCE)
+#elif TENON_HAS_BODIES
 #define TENON_KERNELS_LINKAGE extern const
 #endif
 #if defined(TENON_KERNELS_LINKAGE)
@@ -84,12 +84,9 @@ extern const VectorKernels amx_kernels;
 
 /// The loops this process uses. The first call may throw, as `active_instruction_set` does; opening a model
 /// is one.
-#if !defined(TENON_SEPARATE_KERNELS)
-[[nodiscard]] inline const VectorKernels& vector_kernels() {
-  return vector_kernels(active_instruction_set());
-}
-#else
-[[nodiscard]] const VectorKernels& vector_kernels(); // in cmake/tenon_kernels.cpp
+[[nodiscard]] TENON_INLINE const VectorKernels& vector_kernels();
+#if TENON_HAS_BODIES
+TENON_INLINE const VectorKernels& vector_kernels() { return vector_kernels(active_instruction_set()); }
 #endif
 
 } // namespace tenon::kernels

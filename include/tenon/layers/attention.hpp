@@ -5,6 +5,7 @@
 // `name.value`. Works by tiles of query rows and never holds tokens x tokens.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/kernels/attention.hpp>
 #include <tenon/layers/linear.hpp>
 
@@ -45,44 +46,7 @@ struct SharedRelativeBias : RelativeBias<Path, Buckets, MaxDistance> {
 
 /// params.integers: query heads, kv heads, whether causal, whether unscaled, the bias's largest distance. Inputs: q, k,
 /// v and, optionally, the mask. State: k and v of earlier calls.
-inline void attention_step(const StepContext& context) {
-  const WireView& q = context.inputs[0];
-  const WireView& k = context.inputs[1];
-  const WireView& v = context.inputs[2];
-  const std::span<const float> mask =
-      context.inputs.size() > 3 ? context.inputs[3].values() : std::span<const float>{};
-  const auto& params = context.params.integers;
-  const std::int64_t batch = q.extent(0);
-  kernels::AttentionShape shape{.batch = batch,
-                                .queries = q.rows() / batch,
-                                .keys = k.rows() / batch,
-                                .heads = params[0],
-                                .kv_heads = params[1],
-                                .is_causal = params[2] != 0,
-                                .scale = params[3] != 0 ? 1.0f : 0.0f};
-  if (!context.weights.empty() && context.weights[0].data != nullptr)
-    shape.bias = {.table = weight_matrix(context.weights[0]),
-                  .max_distance = params[4],
-                  .is_bidirectional = params[2] == 0};
-  kernels::ConstMatrix keys = k.const_matrix();
-  kernels::ConstMatrix values = v.const_matrix();
-  if (const StateView& state = context.state; state.data != nullptr) {
-    if (!mask.empty())
-      throw error(ErrorCode::bad_argument, "Attention: a mask cannot be given together with a KvCache");
-    const std::int64_t width = k.width();
-    for (std::int64_t i = 0; i < k.rows(); ++i) {
-      float* const row = state.row(i / shape.keys, context.past + i % shape.keys);
-      std::memcpy(row, keys.row(i), static_cast<std::size_t>(width) * sizeof(float));
-      std::memcpy(row + width, values.row(i), static_cast<std::size_t>(width) * sizeof(float));
-    }
-    keys = {state.data, batch * state.capacity, width, state.width};
-    values = {state.data + width, batch * state.capacity, width, state.width};
-    shape.keys += context.past;
-    shape.key_stride = state.capacity;
-    shape.first_query = context.past;
-  }
-  kernels::attention(q.const_matrix(), keys, values, mask, shape, context.output.matrix(), context.workers);
-}
+TENON_INLINE void attention_step(const StepContext& context);
 
 inline std::int64_t attention_step_scratch(const StepContext& context) {
   const WireView& q = context.inputs[0];
@@ -160,5 +124,46 @@ struct SelfAttention {
     return y;
   }
 };
+
+#if TENON_HAS_BODIES
+TENON_INLINE void attention_step(const StepContext& context) {
+  const WireView& q = context.inputs[0];
+  const WireView& k = context.inputs[1];
+  const WireView& v = context.inputs[2];
+  const std::span<const float> mask =
+      context.inputs.size() > 3 ? context.inputs[3].values() : std::span<const float>{};
+  const auto& params = context.params.integers;
+  const std::int64_t batch = q.extent(0);
+  kernels::AttentionShape shape{.batch = batch,
+                                .queries = q.rows() / batch,
+                                .keys = k.rows() / batch,
+                                .heads = params[0],
+                                .kv_heads = params[1],
+                                .is_causal = params[2] != 0,
+                                .scale = params[3] != 0 ? 1.0f : 0.0f};
+  if (!context.weights.empty() && context.weights[0].data != nullptr)
+    shape.bias = {.table = weight_matrix(context.weights[0]),
+                  .max_distance = params[4],
+                  .is_bidirectional = params[2] == 0};
+  kernels::ConstMatrix keys = k.const_matrix();
+  kernels::ConstMatrix values = v.const_matrix();
+  if (const StateView& state = context.state; state.data != nullptr) {
+    if (!mask.empty())
+      throw error(ErrorCode::bad_argument, "Attention: a mask cannot be given together with a KvCache");
+    const std::int64_t width = k.width();
+    for (std::int64_t i = 0; i < k.rows(); ++i) {
+      float* const row = state.row(i / shape.keys, context.past + i % shape.keys);
+      std::memcpy(row, keys.row(i), static_cast<std::size_t>(width) * sizeof(float));
+      std::memcpy(row + width, values.row(i), static_cast<std::size_t>(width) * sizeof(float));
+    }
+    keys = {state.data, batch * state.capacity, width, state.width};
+    values = {state.data + width, batch * state.capacity, width, state.width};
+    shape.keys += context.past;
+    shape.key_stride = state.capacity;
+    shape.first_query = context.past;
+  }
+  kernels::attention(q.const_matrix(), keys, values, mask, shape, context.output.matrix(), context.workers);
+}
+#endif
 
 } // namespace tenon

@@ -135,10 +135,11 @@ std::int64_t convolution_step_scratch(const StepContext& context) {
 [[nodiscard]] constexpr WireId lower_convolution(Builder& builder, WireId x, std::string_view name,
                                                  const ConvolutionShape& shape, bool has_bias,
                                                  std::uint32_t slot_kinds) {
-  const bool has_slot = slot_kinds != 0;
   const bool has_depth = shape.axes == 3;
   const Extent& kernel = shape.kernel;
   const std::size_t mark = builder.enter(name);
+  slot_kinds = builder.open_kinds(slot_kinds);
+  const bool has_slot = slot_kinds != 0;
   const std::int32_t weight =
       has_depth ? builder.weight("weight", {shape.out, shape.in, kernel.depth, kernel.height, kernel.width})
                 : builder.weight("weight", {shape.out, shape.in, kernel.height, kernel.width});

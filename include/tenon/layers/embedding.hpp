@@ -6,6 +6,7 @@
 // checkpoint.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/fixed_string.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/graph/op.hpp>
@@ -35,6 +36,14 @@ void embedding_step(const StepContext& context) {
   }
 }
 
+#if !TENON_HAS_BODIES
+extern template void embedding_step<true>(const StepContext&);
+extern template void embedding_step<false>(const StepContext&);
+#elif defined(TENON_COMPILED)
+template void embedding_step<true>(const StepContext&);
+template void embedding_step<false>(const StepContext&);
+#endif
+
 inline std::int64_t embedding_step_scratch(const StepContext& context) {
   const TensorView& table = context.weights[0];
   const std::int64_t side = kernels::low_rank_embedding_scratch_bytes(table.extent(1));
@@ -53,16 +62,16 @@ struct Embedding {
     return Shape::of({batch_dim, tokens_dim, fixed(D)});
   }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
-    constexpr bool has_slot = SlotOption::kinds != 0;
     const std::size_t mark = builder.enter(Name.view());
+    const std::uint32_t kinds = builder.open_kinds(SlotOption::kinds);
     const std::int32_t table = builder.weight("weight", {Count, D});
     const WireId y = builder.step({.op = "Embedding",
-                                   .run = &embedding_step<has_slot>,
-                                   .scratch = has_slot ? &embedding_step_scratch : nullptr,
+                                   .run = kinds != 0 ? &embedding_step<true> : &embedding_step<false>,
+                                   .scratch = kinds != 0 ? &embedding_step_scratch : nullptr,
                                    .inputs = {wires[0]},
                                    .output = Shape::of({batch_dim, tokens_dim, fixed(D)}),
                                    .weights = {table},
-                                   .slot = builder.slot(SlotOption::kinds, table)});
+                                   .slot = builder.slot(kinds, table)});
     builder.leave(mark);
     return y;
   }

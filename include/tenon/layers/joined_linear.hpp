@@ -55,19 +55,20 @@ struct JoinedLinear {
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0].with_width(Out); }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     using Chosen = LinearOptions<Options...>;
-    constexpr bool has_slot = Chosen::slot_kinds != 0;
     if (!(builder.shape(wires[0]).with_width(1) == builder.shape(wires[1]).with_width(1)))
       throw "tenon::JoinedLinear: the two wires must agree in all dimensions but the last";
     const std::size_t mark = builder.enter(Name.view());
+    const std::uint32_t kinds = builder.open_kinds(Chosen::slot_kinds);
     const std::int32_t weight = builder.weight("weight", {Out, A + B});
     const std::int32_t bias = Chosen::has_bias ? builder.weight("bias", {Out}) : no_index;
-    const WireId y = builder.step({.op = "JoinedLinear",
-                                   .run = &joined_linear_step<has_slot>,
-                                   .scratch = &joined_linear_step_scratch<has_slot>,
-                                   .inputs = {wires[0], wires[1]},
-                                   .output = builder.shape(wires[0]).with_width(Out),
-                                   .weights = {weight, bias},
-                                   .slot = builder.slot(Chosen::slot_kinds, weight, bias)});
+    const WireId y = builder.step(
+        {.op = "JoinedLinear",
+         .run = kinds != 0 ? &joined_linear_step<true> : &joined_linear_step<false>,
+         .scratch = kinds != 0 ? &joined_linear_step_scratch<true> : &joined_linear_step_scratch<false>,
+         .inputs = {wires[0], wires[1]},
+         .output = builder.shape(wires[0]).with_width(Out),
+         .weights = {weight, bias},
+         .slot = builder.slot(kinds, weight, bias)});
     builder.leave(mark);
     return y;
   }

@@ -52,8 +52,9 @@ struct LinearOptions {
 [[nodiscard]] constexpr WireId lower_linear(Builder& builder, WireId x, std::string_view name,
                                             std::int64_t in, std::int64_t out, bool has_bias,
                                             std::uint32_t slot_kinds) {
-  const bool has_slot = slot_kinds != 0;
   const std::size_t mark = builder.enter(name);
+  slot_kinds = builder.open_kinds(slot_kinds);
+  const bool has_slot = slot_kinds != 0;
   const std::int32_t weight = builder.weight("weight", {out, in});
   const std::int32_t bias = has_bias ? builder.weight("bias", {out}) : no_index;
   const WireId y =

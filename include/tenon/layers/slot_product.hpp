@@ -4,6 +4,7 @@
 // of the bias come beside it. Threads share each product; nothing here allocates.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/graph/step.hpp>
 #include <tenon/kernels/bias_term.hpp>
 #include <tenon/kernels/delta_side.hpp>
@@ -79,6 +80,18 @@ void slot_product(const StepContext& context, kernels::ConstMatrix x, kernels::M
     kernels::linear(x, weight_matrix(context.weights[0]), bias, y, workers, context.products);
   }
 }
+
+#if !TENON_HAS_BODIES
+extern template void slot_product<true>(const StepContext&, kernels::ConstMatrix, kernels::Matrix,
+                                        const kernels::Workers&);
+extern template void slot_product<false>(const StepContext&, kernels::ConstMatrix, kernels::Matrix,
+                                         const kernels::Workers&);
+#elif defined(TENON_COMPILED)
+template void slot_product<true>(const StepContext&, kernels::ConstMatrix, kernels::Matrix,
+                                 const kernels::Workers&);
+template void slot_product<false>(const StepContext&, kernels::ConstMatrix, kernels::Matrix,
+                                  const kernels::Workers&);
+#endif
 
 /// Scratch of `slot_product`, a thread. Grows with each of the dimensions.
 template <bool HasSlot>

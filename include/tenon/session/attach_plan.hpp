@@ -5,6 +5,7 @@
 #pragma once
 
 #include <tenon/adapters/adapter_data.hpp>
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/sort_by.hpp>
 #include <tenon/session/attach_mode.hpp>
 #include <tenon/session/session_state.hpp>
@@ -110,7 +111,10 @@ struct AttachPlan {
 };
 
 /// Fills in what follows from session, mode, adapters and weights. Allocates the plan's own lists only.
-inline void count_plan(AttachPlan& plan) {
+TENON_INLINE void count_plan(AttachPlan& plan);
+
+#if TENON_HAS_BODIES
+TENON_INLINE void count_plan(AttachPlan& plan) {
   SessionState& session = *plan.session;
   const bool is_side_path = plan.mode == AttachMode::side_path;
   plan.slots.clear();
@@ -177,5 +181,6 @@ inline void count_plan(AttachPlan& plan) {
       size_of.template operator()<kernels::LowRankTerm>(plan.term_count + plan.gathered_count) +
       size_of.template operator()<kernels::DeltaTerm>(plan.delta_count + plan.gathered_delta_count);
 }
+#endif
 
 } // namespace tenon

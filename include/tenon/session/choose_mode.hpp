@@ -9,6 +9,7 @@
 //      written, and read from their source, a second time at the end.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/session/attach_plan.hpp>
 
@@ -34,7 +35,10 @@ inline constexpr std::int64_t flops_per_byte = 8;
 }
 
 /// The plan for `side`'s adapters in the mode that the rule gives, with its reason.
-[[nodiscard]] inline AttachPlan choose_mode(AttachPlan side, const Expect& expect) {
+[[nodiscard]] TENON_INLINE AttachPlan choose_mode(AttachPlan side, const Expect& expect);
+
+#if TENON_HAS_BODIES
+TENON_INLINE AttachPlan choose_mode(AttachPlan side, const Expect& expect) {
   const SessionState& session = *side.session;
   const auto stay = [&side](auto&&... why) {
     side.reason = concat(why...);
@@ -66,5 +70,6 @@ inline constexpr std::int64_t flops_per_byte = 8;
                         " rows expected, and merging pays from ", rows, " on");
   return other;
 }
+#endif
 
 } // namespace tenon

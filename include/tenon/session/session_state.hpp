@@ -4,6 +4,7 @@
 // sessions over one model are.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/fatal.hpp>
 #include <tenon/session/input_dims.hpp>
 #include <tenon/session/model.hpp>
@@ -19,13 +20,7 @@ namespace tenon {
 
 class SessionState {
  public:
-  SessionState(const Program& program, std::shared_ptr<const ModelData> model, const Dims& dims)
-      : program_(program), model_(std::move(model)), seat_(model_->use),
-        slots_(program, model_->weights, model_->sources), overlays_(*model_->ledger),
-        workspace_(program, model_->weights, *model_->ledger) {
-    model_->check_unchanged();
-    workspace_.reserve(dims);
-  }
+  TENON_INLINE SessionState(const Program& program, std::shared_ptr<const ModelData> model, const Dims& dims);
   ~SessionState() {
     if (guards_ != 0)
       fatal("a Session ended while an adapter was attached to it; declare the guard after its session");
@@ -53,11 +48,7 @@ class SessionState {
     write_overlay(slots_, node, below, skipped, workspace_.workers(), drops_covered_pages_, loss, after_band);
   }
   /// Makes the topmost overlays again that lost a term below them.
-  void refresh() noexcept {
-    slots_.refresh([this](OverlayNode& node, const OverlayNode* below) {
-      write(node, below, nullptr, {}, [](std::int64_t) {});
-    });
-  }
+  TENON_INLINE void refresh() noexcept;
   /// Another library's products, or null for Tenon's own.
   void use_products(const kernels::ProductBackend* products) noexcept { products_ = products; }
   /// Whether the mapped pages of a weight are let go once an overlay stands in for it.
@@ -65,17 +56,7 @@ class SessionState {
 
   /// One more guard merges into the model's own weights. Throws `error{bad_argument}` if it has none, and
   /// `error{wrong_state}` if other sessions use it.
-  void in_place_guard_begins() {
-    if (!model_->owns_weights())
-      throw error(ErrorCode::bad_argument,
-                  "attach (in place): this model maps its weights, which are never written; "
-                  "open it with {.own_weights = true}, or attach<merged>");
-    if (in_place_guards_ == 0 && !model_->use.claim())
-      throw error(ErrorCode::wrong_state,
-                  "attach (in place): other sessions compute with this model's weights; end them first, or "
-                  "attach<merged>");
-    ++in_place_guards_;
-  }
+  TENON_INLINE void in_place_guard_begins();
   [[nodiscard]] bool can_merge_in_place() const noexcept {
     return model_->owns_weights() && (in_place_guards_ > 0 || model_->use.has_one_session());
   }
@@ -84,14 +65,7 @@ class SessionState {
   }
   /// Before weights are restored: their source must be what they were copied from. If it is not, the model's
   /// weights are lost, and every later forward pass says so.
-  void check_sources() noexcept {
-    try {
-      model_->check_unchanged();
-    } catch (...) {
-      model_->use.lose_weights();
-      slots_.forget_sources();
-    }
-  }
+  TENON_INLINE void check_sources() noexcept;
 
   void guard_begins() noexcept {
     ++guards_;
@@ -105,25 +79,10 @@ class SessionState {
 
   /// Computes the net on `inputs`. The outputs are then in the workspace, until the next run or reserve.
   /// Throws `shape_error` for inputs the net does not take.
-  void run(std::span<const TensorView> inputs) {
-    compute(inputs, dims_of_inputs(program_, inputs, workspace_));
-  }
+  TENON_INLINE void run(std::span<const TensorView> inputs);
   /// The same after the tokens that `states` holds, to which those of this call are added. Throws as
   /// `StateTable::begin` too; `states` has what it had then.
-  void run(std::span<const TensorView> inputs, StateTable& states) {
-    const Dims dims = dims_of_inputs(program_, inputs, workspace_);
-    states.begin(dims, this, generation_);
-    workspace_.reserve_for_states(states.capacity());
-    states_ = &states;
-    try {
-      compute(inputs, dims);
-    } catch (...) {
-      states_ = nullptr;
-      throw;
-    }
-    states_ = nullptr;
-    states.end(dims.tokens);
-  }
+  TENON_INLINE void run(std::span<const TensorView> inputs, StateTable& states);
 
   /// Output `i` of the last run.
   [[nodiscard]] TensorView output(std::size_t i) noexcept {
@@ -135,21 +94,7 @@ class SessionState {
  private:
   [[nodiscard]] static std::size_t index(std::int32_t i) noexcept { return static_cast<std::size_t>(i); }
 
-  void compute(std::span<const TensorView> inputs, const Dims& dims) {
-    workspace_.plan(dims);
-    const std::span<WireView> wires = workspace_.wires();
-    for (std::size_t i = 0; i < inputs.size(); ++i)
-      wires[index(program_.inputs[i])].data =
-          const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
-    model_->use.check_weights();
-    refresh();
-    try {
-      run_steps(wires);
-    } catch (...) {
-      workspace_.lay_out_again(); // a loop may have left its buffers in each other's places
-      throw;
-    }
-  }
+  TENON_INLINE void compute(std::span<const TensorView> inputs, const Dims& dims);
 
   static void swap_carried(const Loop& loop, std::span<WireView> wires) noexcept {
     for (std::size_t i = 0; i < max_loop_carries && loop.carries[i] != no_index; ++i)
@@ -158,66 +103,15 @@ class SessionState {
 
   /// Loops are walked in place: after each round the buffers of the carried wire and of the result change
   /// places.
-  void run_steps(std::span<WireView> wires) {
-    std::array<std::int64_t, max_loop_depth> round{};
-    std::array<std::int64_t, max_loop_depth + 1>
-        copy{}; // copy[depth + 1]: the number of the copy that runs now
-    for (std::size_t at = 0; at < program_.steps.size(); ++at) {
-      const Step& step = program_.steps[at];
-      if (step.kind == StepKind::compute) {
-        run_step(step, wires, copy);
-        continue;
-      }
-      const Loop& loop = program_.loops[index(step.loop)];
-      std::int64_t& turn = round[index(loop.depth)];
-      if (step.kind == StepKind::loop_begin) {
-        turn = 0;
-      } else if (++turn < loop.count) {
-        swap_carried(loop, wires);
-        at = index(loop.begin);
-      } else if (loop.count % 2 == 0) {
-        swap_carried(loop, wires);
-        continue;
-      }
-      copy[index(loop.depth) + 1] = copy[index(loop.depth)] * loop.count + turn;
-    }
-  }
+  TENON_INLINE void run_steps(std::span<WireView> wires);
 
   /// One from outside the loops around a step has one copy.
   [[nodiscard]] const TensorView& weight_of(const WeightEntry& entry, std::int64_t copy) const noexcept {
     return model_->weights[index(entry.base) + (entry.loop == no_index ? 0 : static_cast<std::size_t>(copy))];
   }
 
-  void run_step(const Step& step, std::span<const WireView> wires, std::span<const std::int64_t> copy) {
-    const std::int64_t here =
-        step.loop == no_index ? 0 : copy[index(program_.loops[index(step.loop)].depth) + 1];
-    std::array<WireView, max_step_inputs> inputs;
-    std::array<WireView, max_step_temporaries> temporaries;
-    std::array<TensorView, max_step_weights> weights;
-    std::size_t input_count = 0;
-    std::size_t temporary_count = 0;
-    for (; input_count < inputs.size() && step.inputs[input_count] != no_index; ++input_count)
-      inputs[input_count] = wires[index(step.inputs[input_count])];
-    for (; temporary_count < temporaries.size() && step.temporaries[temporary_count] != no_index;
-         ++temporary_count)
-      temporaries[temporary_count] = wires[index(step.temporaries[temporary_count])];
-    for (std::size_t i = 0; i < weights.size(); ++i)
-      if (step.weights[i] != no_index) weights[i] = weight_of(program_.weights[index(step.weights[i])], here);
-    step.run({.inputs = {inputs.data(), input_count},
-              .output = wires[index(step.output)],
-              .temporaries = {temporaries.data(), temporary_count},
-              .weights = weights,
-              .slot = step.slot == no_index ? nullptr
-                                            : &slots_.active(program_.slots[index(step.slot)].base +
-                                                             static_cast<std::int32_t>(here)),
-              .state = step.state == no_index || states_ == nullptr
-                           ? StateView{}
-                           : states_->view(program_.states[index(step.state)], here),
-              .past = states_ == nullptr ? 0 : states_->tokens(),
-              .params = step.params,
-              .products = products_,
-              .workers = workspace_.workers()});
-  }
+  TENON_INLINE void run_step(const Step& step, std::span<const WireView> wires,
+                             std::span<const std::int64_t> copy);
 
   const Program& program_;
   std::shared_ptr<const ModelData> model_;
@@ -232,5 +126,135 @@ class SessionState {
   std::uint64_t generation_ = 0;
   std::int64_t guards_ = 0;
 };
+
+#if TENON_HAS_BODIES
+TENON_INLINE SessionState::SessionState(const Program& program, std::shared_ptr<const ModelData> model,
+                                        const Dims& dims)
+    : program_(program), model_(std::move(model)), seat_(model_->use),
+      slots_(program, model_->weights, model_->sources), overlays_(*model_->ledger),
+      workspace_(program, model_->weights, *model_->ledger) {
+  model_->check_unchanged();
+  workspace_.reserve(dims);
+}
+
+TENON_INLINE void SessionState::in_place_guard_begins() {
+  if (!model_->owns_weights())
+    throw error(ErrorCode::bad_argument,
+                "attach (in place): this model maps its weights, which are never written; "
+                "open it with {.own_weights = true}, or attach<merged>");
+  if (in_place_guards_ == 0 && !model_->use.claim())
+    throw error(ErrorCode::wrong_state,
+                "attach (in place): other sessions compute with this model's weights; end them first, or "
+                "attach<merged>");
+  ++in_place_guards_;
+}
+
+TENON_INLINE void SessionState::check_sources() noexcept {
+  try {
+    model_->check_unchanged();
+  } catch (...) {
+    model_->use.lose_weights();
+    slots_.forget_sources();
+  }
+}
+
+TENON_INLINE void SessionState::refresh() noexcept {
+  slots_.refresh([this](OverlayNode& node, const OverlayNode* below) {
+    write(node, below, nullptr, {}, [](std::int64_t) {});
+  });
+}
+
+TENON_INLINE void SessionState::run(std::span<const TensorView> inputs) {
+  compute(inputs, dims_of_inputs(program_, inputs, workspace_));
+}
+
+TENON_INLINE void SessionState::run(std::span<const TensorView> inputs, StateTable& states) {
+  const Dims dims = dims_of_inputs(program_, inputs, workspace_);
+  states.begin(dims, this, generation_);
+  workspace_.reserve_for_states(states.capacity());
+  states_ = &states;
+  try {
+    compute(inputs, dims);
+  } catch (...) {
+    states_ = nullptr;
+    throw;
+  }
+  states_ = nullptr;
+  states.end(dims.tokens);
+}
+
+TENON_INLINE void SessionState::compute(std::span<const TensorView> inputs, const Dims& dims) {
+  workspace_.plan(dims);
+  const std::span<WireView> wires = workspace_.wires();
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    wires[index(program_.inputs[i])].data =
+        const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
+  model_->use.check_weights();
+  refresh();
+  try {
+    run_steps(wires);
+  } catch (...) {
+    workspace_.lay_out_again(); // a loop may have left its buffers in each other's places
+    throw;
+  }
+}
+
+TENON_INLINE void SessionState::run_steps(std::span<WireView> wires) {
+  std::array<std::int64_t, max_loop_depth> round{};
+  std::array<std::int64_t, max_loop_depth + 1>
+      copy{}; // copy[depth + 1]: the number of the copy that runs now
+  for (std::size_t at = 0; at < program_.steps.size(); ++at) {
+    const Step& step = program_.steps[at];
+    if (step.kind == StepKind::compute) {
+      run_step(step, wires, copy);
+      continue;
+    }
+    const Loop& loop = program_.loops[index(step.loop)];
+    std::int64_t& turn = round[index(loop.depth)];
+    if (step.kind == StepKind::loop_begin) {
+      turn = 0;
+    } else if (++turn < loop.count) {
+      swap_carried(loop, wires);
+      at = index(loop.begin);
+    } else if (loop.count % 2 == 0) {
+      swap_carried(loop, wires);
+      continue;
+    }
+    copy[index(loop.depth) + 1] = copy[index(loop.depth)] * loop.count + turn;
+  }
+}
+
+TENON_INLINE void SessionState::run_step(const Step& step, std::span<const WireView> wires,
+                                         std::span<const std::int64_t> copy) {
+  const std::int64_t here =
+      step.loop == no_index ? 0 : copy[index(program_.loops[index(step.loop)].depth) + 1];
+  std::array<WireView, max_step_inputs> inputs;
+  std::array<WireView, max_step_temporaries> temporaries;
+  std::array<TensorView, max_step_weights> weights;
+  std::size_t input_count = 0;
+  std::size_t temporary_count = 0;
+  for (; input_count < inputs.size() && step.inputs[input_count] != no_index; ++input_count)
+    inputs[input_count] = wires[index(step.inputs[input_count])];
+  for (; temporary_count < temporaries.size() && step.temporaries[temporary_count] != no_index;
+       ++temporary_count)
+    temporaries[temporary_count] = wires[index(step.temporaries[temporary_count])];
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    if (step.weights[i] != no_index) weights[i] = weight_of(program_.weights[index(step.weights[i])], here);
+  step.run({.inputs = {inputs.data(), input_count},
+            .output = wires[index(step.output)],
+            .temporaries = {temporaries.data(), temporary_count},
+            .weights = weights,
+            .slot = step.slot == no_index ? nullptr
+                                          : &slots_.active(program_.slots[index(step.slot)].base +
+                                                           static_cast<std::int32_t>(here)),
+            .state = step.state == no_index || states_ == nullptr
+                         ? StateView{}
+                         : states_->view(program_.states[index(step.state)], here),
+            .past = states_ == nullptr ? 0 : states_->tokens(),
+            .params = step.params,
+            .products = products_,
+            .workers = workspace_.workers()});
+}
+#endif
 
 } // namespace tenon

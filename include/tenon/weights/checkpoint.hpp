@@ -6,6 +6,7 @@
 // members may be called from any thread.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/error.hpp>
 #include <tenon/core/json.hpp>
 #include <tenon/core/sort_by.hpp>
@@ -45,7 +46,8 @@ class Checkpoint {
  public:
   /// `path`: a safetensors file, an index (`*.json`), or a folder with one of `checkpoint_names`. Throws
   /// `load_error` for what is missing, broken, or differs from the index; nothing is held then.
-  [[nodiscard]] static Checkpoint open(const std::string& path, Ledger& ledger, Category category);
+  [[nodiscard]] static TENON_INLINE Checkpoint open(const std::string& path, Ledger& ledger,
+                                                    Category category);
 
   /// Every tensor, by name; what a shard has and the index does not list is among them.
   [[nodiscard]] std::span<const CheckpointTensor> tensors() const noexcept { return tensors_; }
@@ -84,8 +86,8 @@ class Checkpoint {
  private:
   explicit Checkpoint(std::string path) : path_(std::move(path)) {}
 
-  void open_index(const std::string& index, Ledger& ledger, Category category);
-  void list_tensors();
+  TENON_INLINE void open_index(const std::string& index, Ledger& ledger, Category category);
+  TENON_INLINE void list_tensors();
 
   std::string path_;
   std::vector<SafetensorsFile> files_{};
@@ -128,7 +130,8 @@ class Checkpoint {
                    {.file = path});
 }
 
-inline Checkpoint Checkpoint::open(const std::string& path, Ledger& ledger, Category category) {
+#if TENON_HAS_BODIES
+TENON_INLINE Checkpoint Checkpoint::open(const std::string& path, Ledger& ledger, Category category) {
   Checkpoint out(path);
   const std::string file = checkpoint_path(path);
   if (file.ends_with(".json"))
@@ -139,7 +142,7 @@ inline Checkpoint Checkpoint::open(const std::string& path, Ledger& ledger, Cate
   return out;
 }
 
-inline void Checkpoint::open_index(const std::string& index, Ledger& ledger, Category category) {
+TENON_INLINE void Checkpoint::open_index(const std::string& index, Ledger& ledger, Category category) {
   const auto refuse = [](std::string_view path, std::string_view key, std::string_view expected,
                          std::string_view got) {
     throw load_error(ErrorCode::bad_file, concat(path, ": ", key, ": expected ", expected, ", got ", got),
@@ -166,7 +169,7 @@ inline void Checkpoint::open_index(const std::string& index, Ledger& ledger, Cat
   }
 }
 
-inline void Checkpoint::list_tensors() {
+TENON_INLINE void Checkpoint::list_tensors() {
   for (std::size_t i = 0; i < files_.size(); ++i)
     for (const TensorEntry& entry : files_[i].entries())
       tensors_.push_back({.name = entry.name, .view = files_[i].view(entry), .file = i});
@@ -182,5 +185,6 @@ inline void Checkpoint::list_tensors() {
                      {.file = path_of(tensors_[i]), .key = std::string(tensors_[i].name)});
   }
 }
+#endif
 
 } // namespace tenon

@@ -7,6 +7,7 @@
 // go of once they are written. One thread.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/progress.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/weights/checkpoint.hpp>
@@ -210,9 +211,11 @@ class CheckpointCopy {
   std::int64_t done_ = 0;
 };
 
-inline CheckpointCopied copy_checkpoint(const Checkpoint& from, const std::string& to, CheckpointEdit& edit,
-                                        const CheckpointCopyOptions& options) {
+#if TENON_HAS_BODIES
+TENON_INLINE CheckpointCopied copy_checkpoint(const Checkpoint& from, const std::string& to,
+                                              CheckpointEdit& edit, const CheckpointCopyOptions& options) {
   return CheckpointCopy(from, edit, options).run(to);
 }
+#endif
 
 } // namespace tenon

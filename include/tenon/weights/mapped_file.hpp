@@ -8,6 +8,7 @@
 // Cost: no copy. Threads: const members may be called from any thread.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/error.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/memory/ledger.hpp>
@@ -29,7 +30,7 @@ class MappedFile {
   /// Maps the file at `path` (UTF-8) and enters its size in `ledger`, which must outlive it. Strong
   /// guarantee. Throws `load_error{io}` for a file that is missing, empty or none, `budget_error` if the
   /// ledger refuses.
-  MappedFile(std::string path, Ledger& ledger, Category category);
+  TENON_INLINE MappedFile(std::string path, Ledger& ledger, Category category);
 
   MappedFile(MappedFile&& other) noexcept { swap(other); }
   MappedFile& operator=(MappedFile&& other) noexcept {
@@ -49,7 +50,7 @@ class MappedFile {
 
   /// Throws `error{io}` if the file has another size than it was mapped with, or was written since (as far as
   /// the file system's clock tells: some milliseconds). Cost: one system call.
-  void check_unchanged() const;
+  TENON_INLINE void check_unchanged() const;
 
   void swap(MappedFile& other) noexcept {
     std::swap(path_, other.path_);
@@ -73,7 +74,8 @@ class MappedFile {
   Category category_ = Category::base_mapped;
 };
 
-inline MappedFile::MappedFile(std::string path, Ledger& ledger, Category category)
+#if TENON_HAS_BODIES
+TENON_INLINE MappedFile::MappedFile(std::string path, Ledger& ledger, Category category)
     : path_(std::move(path)), file_(path_), ledger_(&ledger), category_(category) {
   if (!file_.is_open()) refuse("a file that can be opened", system_error_text());
   if (!read_state(file_.get(), state_)) refuse("a file whose size is known", system_error_text());
@@ -87,7 +89,7 @@ inline MappedFile::MappedFile(std::string path, Ledger& ledger, Category categor
   refuse("a file that can be mapped", system_error_text());
 }
 
-inline void MappedFile::check_unchanged() const {
+TENON_INLINE void MappedFile::check_unchanged() const {
   FileState now;
   if (!file_.is_open()) return;
   if (!read_state(file_.get(), now))
@@ -99,5 +101,6 @@ inline void MappedFile::check_unchanged() const {
                      now.bytes, " bytes written since"),
               {.file = path_});
 }
+#endif
 
 } // namespace tenon

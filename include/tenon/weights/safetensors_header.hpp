@@ -7,6 +7,7 @@
 // pass over the header and a sort by name; look-up O(log n). Threads: no shared state.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/error.hpp>
 #include <tenon/core/json.hpp>
 #include <tenon/core/sort_by.hpp>
@@ -71,8 +72,8 @@ struct SafetensorsHeader {
 
 /// Reads and checks the header of `file`, a safetensors file's bytes from its first to its last.
 /// Throws `load_error{bad_file}`: "<path>: <tensor>: expected ..., got ...".
-[[nodiscard]] SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
-                                                         std::string_view path);
+[[nodiscard]] TENON_INLINE SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
+                                                                      std::string_view path);
 
 /// The reader behind `parse_safetensors_header`: what it needs for its messages, and one check a function.
 class SafetensorsHeaderParser {
@@ -230,8 +231,11 @@ class SafetensorsHeaderParser {
   SafetensorsHeader header_{};
 };
 
-inline SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, std::string_view path) {
+#if TENON_HAS_BODIES
+TENON_INLINE SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
+                                                        std::string_view path) {
   return SafetensorsHeaderParser(file, path).parse();
 }
+#endif
 
 } // namespace tenon

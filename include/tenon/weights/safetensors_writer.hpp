@@ -6,6 +6,7 @@
 // Cost: tensors are streamed, not gathered in memory. Threads: one writer per path at a time.
 #pragma once
 
+#include <tenon/core/compiled.hpp>
 #include <tenon/core/error.hpp>
 #include <tenon/core/json_value.hpp>
 #include <tenon/core/sort_by.hpp>
@@ -140,8 +141,9 @@ inline void write_safetensors_header(TemporaryFile& out, const std::string& path
   out.write(header.data(), header.size());
 }
 
-inline void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
-                              std::span<const MetadataPair> metadata) {
+#if TENON_HAS_BODIES
+TENON_INLINE void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
+                                    std::span<const MetadataPair> metadata) {
   check_writable(path, tensors, metadata);
   std::vector<NamedTensor> ordered(tensors.begin(), tensors.end());
   sort_by(ordered, [](const NamedTensor& a, const NamedTensor& b) {
@@ -154,5 +156,6 @@ inline void write_safetensors(const std::string& path, std::span<const NamedTens
   for (const NamedTensor& t : ordered) write_elements(out, t.tensor);
   out.publish();
 }
+#endif
 
 } // namespace tenon
