@@ -21,7 +21,9 @@
 #include <tenon/layers/convolution.hpp>
 #include <tenon/layers/embedding.hpp>
 #include <tenon/layers/group_norm.hpp>
+#include <tenon/layers/image_patches.hpp>
 #include <tenon/layers/join.hpp>
+#include <tenon/layers/joined_linear.hpp>
 #include <tenon/layers/linear.hpp>
 #include <tenon/layers/modulation.hpp>
 #include <tenon/layers/norm.hpp>

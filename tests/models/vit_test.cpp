@@ -33,13 +33,16 @@ TEST_CASE("ViT asks for the tensors of the released checkpoint") {
 
 TEST_CASE("ViT computes what transformers does, with and without PEFT's adapter") {
   const ModelGoldens goldens("vit");
+  std::string adapter_path;
+  SUBCASE("under the names of the file") { adapter_path = goldens.adapter(); }
+  SUBCASE("under transformers 5's names") { adapter_path = goldens.adapter() + "_transformers5"; }
   using Net = Vit<small_vit>;
   const auto model = open<Net>(goldens.model());
   CHECK(model.unused_names().empty());
   Session session(model);
   const TensorView pixels = goldens.at("pixels");
   CHECK(difference(session.run(pixels), goldens.at("last_hidden_state")) < model_tolerance);
-  const auto adapter = load_adapter<Net>(goldens.adapter());
+  const auto adapter = load_adapter<Net>(adapter_path);
   CHECK(adapter.report().matched.size() == 13); // a convolution's among them
   {
     const auto guard = session.attach(adapter);

@@ -143,11 +143,8 @@ class AdapterBinder {
             {FindingKind::unsupported, file_.config_path(), concat(setting, ", which Tenon does not apply")});
       reported_settings_ = config;
     }
-    if (named.front().share == NameShare::part && named.front().is_fused &&
-        std::ssize(named) != named.front().parts)
-      return add(FindingKind::unmatched_key, module,
-                 concat("it is for ", named.front().parts, " projections together, of which the net has ",
-                        named.size(), " slots"));
+    if (const std::string missing = missing_parts(named); !missing.empty())
+      return add(FindingKind::unmatched_key, module, missing);
     if (is_of_another_part(module, named)) return;
     for (const NamedModule& one : named) {
       bind_module({.file = file_,
@@ -162,6 +159,22 @@ class AdapterBinder {
                    .data = *data_,
                    .prepared = PreparedMatrices(ledger_, data_->prepared)});
     }
+  }
+
+  /// What a net lacks of a module that is several of its slots together; empty if it has all.
+  [[nodiscard]] static std::string missing_parts(std::span<const NamedModule> named) {
+    const NamedModule& first = named.front();
+    if (!first.is_fused || first.share == NameShare::whole || first.share == NameShare::swapped) return {};
+    if (first.slice.size == 0)
+      return std::ssize(named) == first.parts
+                 ? std::string()
+                 : concat("it is for ", first.parts, " projections together, of which the net has ",
+                          named.size(), " slots");
+    std::int64_t sum = 0;
+    for (const NamedModule& part : named) sum += part.slice.size;
+    if (sum == first.slice.total) return {};
+    return concat("it is for ", first.slice.total, first.share == NameShare::columns ? " inputs" : " outputs",
+                  ", of which the net has slots for ", sum);
   }
 
   [[nodiscard]] std::string nearest(const AdapterModule& module) const {

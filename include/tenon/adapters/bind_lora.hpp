@@ -24,6 +24,7 @@ struct LoraBinding : ModuleBinding {
       return;
     }
     if (const CheckpointTensor* const mid = find(Part::lora_mid)) return bind_tucker(*a, *b, *mid);
+    if (name.share == NameShare::columns) return bind_columns(*a, *b);
     const std::int64_t own = lora_rank(*a);
     const std::optional<kernels::WeightMatrix> down = matrix(*a, own, target.cols, "[rank, in]");
     std::optional<kernels::WeightMatrix> up;
@@ -57,6 +58,22 @@ struct LoraBinding : ModuleBinding {
     }
     matched("LoRA", own, scale);
     bind_bias_parts(scale);
+  }
+
+  /// Of some of the inputs: columns of the file's A, or A with zeros for the inputs that are others'.
+  void bind_columns(const CheckpointTensor& a, const CheckpointTensor& b) {
+    if (module.has(Part::magnitude)) return static_cast<void>(is_whole("DoRA"));
+    const auto [first, size, total] = name.slice;
+    const std::int64_t own = lora_rank(a);
+    const auto down = matrix(a, own, name.is_fused ? total : size, "[rank, in]");
+    const auto up = matrix(b, target.rows, own, "[out, rank]");
+    if (!check_rank(a, own) || !down || !up) return;
+    const double scale = scale_for(own);
+    const kernels::WeightMatrix columns =
+        name.is_fused ? down->block(0, first, own, size) : prepared.widened(*down, first, total);
+    data.factors.push_back({slot, columns, *up, scale, 0});
+    matched("LoRA", own, scale);
+    if (!name.is_fused || first == 0) bind_bias_parts(scale); // which is added once
   }
 
   /// The configuration's, where there is one; else that of A.

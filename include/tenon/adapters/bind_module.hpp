@@ -56,6 +56,10 @@ inline void bind_module(ModuleBinding binding) {
     return binding.add(FindingKind::incomplete, binding.module.key(),
                        "it stands alone: the tensors that it belongs to are missing");
   if (!is_accepted(binding, *kind)) return;
+  if (binding.name.share == NameShare::columns && *kind != AdapterKind::lora) {
+    static_cast<void>(binding.is_whole(adapter_kind_name(*kind)));
+    return;
+  }
   switch (*kind) {
   case AdapterKind::lora:
   case AdapterKind::dora: // which kind_of calls what it decomposes

@@ -113,7 +113,8 @@ struct ModuleBinding {
     const bool is_turned =
         config != nullptr && config->fan_in_fan_out; // the weight's columns are the outputs
     const std::int64_t whole = target.bias > 0 ? target.bias : is_turned ? target.cols : target.rows;
-    if (name.share == NameShare::whole && size == whole) return RowShare{0, size, 0};
+    const bool has_all_outputs = name.share == NameShare::whole || name.share == NameShare::columns;
+    if (has_all_outputs && size == whole) return RowShare{0, size, 0};
     return share_of(size, tensor);
   }
   /// Only LoRA and vectors can be cut or put together along the rows.

@@ -43,6 +43,17 @@ class PreparedMatrices {
         std::memcpy(to + (j * from.rows + i) * element, from.at(i, j), static_cast<std::size_t>(element));
     return {to, from.dtype, from.cols, from.rows, from.rows};
   }
+  /// [rows, cols]: the matrix from column `first` on, zeros around it.
+  [[nodiscard]] kernels::WeightMatrix widened(const kernels::WeightMatrix& from, std::int64_t first,
+                                              std::int64_t cols) {
+    const std::int64_t element = dtype_bytes(from.dtype);
+    std::byte* const to = bytes(from.rows * cols * element);
+    std::memset(to, 0, static_cast<std::size_t>(from.rows * cols * element));
+    for (std::int64_t i = 0; i < from.rows; ++i)
+      std::memcpy(to + (i * cols + first) * element, from.at(i, 0),
+                  static_cast<std::size_t>(from.cols * element));
+    return {to, from.dtype, from.rows, cols, cols};
+  }
   /// [n, cols * positions]: what a core [n, m, positions] makes of the input side [m, cols].
   [[nodiscard]] kernels::WeightMatrix times_core(const kernels::WeightMatrix& core, std::int64_t positions,
                                                  const kernels::WeightMatrix& down) {

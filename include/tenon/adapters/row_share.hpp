@@ -21,6 +21,11 @@ struct RowShare {
 /// Projections before the last are all of one size (q, k, v); the last takes what is left.
 [[nodiscard]] constexpr std::optional<RowShare> row_share(const NamedModule& name, std::int64_t weight_rows,
                                                           std::int64_t file_rows) noexcept {
+  if (name.share == NameShare::part && name.slice.size > 0) { // as the net declares it
+    const auto [first, size, total] = name.slice;
+    if (file_rows != (name.is_fused ? total : size)) return std::nullopt;
+    return name.is_fused ? RowShare{first, size, 0} : RowShare{0, size, first};
+  }
   if (name.share != NameShare::part)
     return file_rows == weight_rows ? std::optional(RowShare{0, file_rows, 0}) : std::nullopt;
   const std::int64_t rows = name.is_fused ? weight_rows : file_rows;

@@ -61,7 +61,20 @@ TENON_INLINE AdapterTargets targets_of(const Program& program) {
                       .kinds = slot.kinds,
                       .bias = slot.bias == no_index ? 0 : slot.out});
     }
-  return {NameTable(std::move(names)), std::move(list)};
+  std::vector<NameList::Entry> declared;
+  for (const SliceEntry& slice : program.slices) {
+    const SlotEntry& slot = program.slots[static_cast<std::size_t>(slice.slot)];
+    const auto& [first, size, total, is_of_fused, of_inputs] = slice.range;
+    for (std::int32_t copy = 0; copy < slot.copies; ++copy)
+      declared.push_back({expanded_path(program, slice.path, slot.loop, copy),
+                          {.module = slot.base + copy,
+                           .share = of_inputs ? NameShare::columns : NameShare::part,
+                           .is_fused = is_of_fused,
+                           .part = static_cast<std::int32_t>(first),
+                           .parts = static_cast<std::int32_t>(total),
+                           .slice = {first, size, total}}});
+  }
+  return {NameTable(std::move(names), std::move(declared)), std::move(list)};
 }
 #endif
 

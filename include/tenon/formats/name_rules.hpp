@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Models whose layers have two names: that of diffusers' classes and that of the original release, which many
-// adapters use; with the projections that one of them fuses. Rules are rows of a table; `#` stands for a
-// number. They are applied to the model's names, never to a file's.
+// adapters use; with the projections that one of them fuses; or that of the files and that of a library's later classes.
+// Rules are rows of a table; `#` stands for a number. They are applied to the model's names, never to a file's.
 #pragma once
 
 #include <array>
@@ -16,6 +16,7 @@ namespace tenon {
 enum class NameShare : std::uint8_t {
   whole,
   part,    ///< rows of the other side's module: number `part` of `parts`, in order
+  columns, ///< columns of it, where the net says so (graph/slices.hpp)
   swapped, ///< the whole, its two halves of rows in the other order (shift and scale)
 };
 
@@ -154,6 +155,14 @@ inline constexpr std::array name_rules{
     NameRule{"time_embedding.linear_2", "time_embed.2"},
     NameRule{"add_embedding.linear_1", "label_emb.0.0"},
     NameRule{"add_embedding.linear_2", "label_emb.0.2"},
+    // ViT and CLIP: the names that transformers 5 has for its modules, and PEFT for adapters, beside those of the files
+    NameRule{"encoder.layer.#.attention.attention.query", "layers.#.attention.q_proj"},
+    NameRule{"encoder.layer.#.attention.attention.key", "layers.#.attention.k_proj"},
+    NameRule{"encoder.layer.#.attention.attention.value", "layers.#.attention.v_proj"},
+    NameRule{"encoder.layer.#.attention.output.dense", "layers.#.attention.o_proj"},
+    NameRule{"encoder.layer.#.intermediate.dense", "layers.#.mlp.fc1"},
+    NameRule{"encoder.layer.#.output.dense", "layers.#.mlp.fc2"},
+    NameRule{.ours = "text_model.encoder.layers.#", .theirs = "encoder.layers.#", .is_prefix = true},
 };
 
 /// The numbers of a name that has the form of `pattern`, and where the pattern ends in it.

@@ -19,6 +19,13 @@
 
 namespace tenon {
 
+/// What of a module a name stands for where the net says so itself (graph/slices.hpp).
+struct DeclaredSlice {
+  std::int64_t first = 0; ///< row or column of the larger one
+  std::int64_t size = 0;  ///< 0: nothing is declared
+  std::int64_t total = 0;
+};
+
 /// A module of the model that a name speaks of, and how.
 struct NamedModule {
   std::int32_t module = 0; ///< its index in the list that the table was made from
@@ -26,6 +33,7 @@ struct NamedModule {
   bool is_fused = false;
   std::int32_t part = 0;
   std::int32_t parts = 1;
+  DeclaredSlice slice{};
 };
 
 /// Names and the modules that they speak of: one, or the parts of a fused one in order.
@@ -132,8 +140,10 @@ class NameList {
 /// The names of a model's modules, and those that the other naming has for them.
 class NameTable {
  public:
-  /// `names`: the model's modules, by their paths; kept as they are given.
-  explicit NameTable(std::vector<std::string> names) : names_(std::move(names)) {
+  /// `names`: the model's modules, by their paths; kept as they are given. `declared`: other names that the net has for
+  /// some of them.
+  explicit NameTable(std::vector<std::string> names, std::vector<NameList::Entry> declared = {})
+      : names_(std::move(names)), declared_(std::move(declared)) {
     std::vector<NameList::Entry> own;
     for (std::size_t i = 0; i < names_.size(); ++i)
       own.push_back({names_[i], {.module = static_cast<std::int32_t>(i)}});
@@ -171,11 +181,12 @@ class NameTable {
   /// Made when a name is first not the model's own: most files need none of it.
   [[nodiscard]] NameList& others() {
     if (has_others_) return others_;
-    std::vector<NameList::Entry> all;
+    std::vector<NameList::Entry> all = declared_;
     for (std::size_t i = 0; i < names_.size(); ++i)
       visit_other_names(names_[i], [&](const OtherName& other) {
-        all.push_back({other.name,
-                       {static_cast<std::int32_t>(i), other.share, other.is_fused, other.part, other.parts}});
+        all.push_back(
+            {other.name,
+             {static_cast<std::int32_t>(i), other.share, other.is_fused, other.part, other.parts, {}}});
       });
     others_ = NameList(std::move(all));
     has_others_ = true;
@@ -183,6 +194,7 @@ class NameTable {
   }
 
   std::vector<std::string> names_;
+  std::vector<NameList::Entry> declared_;
   NameList own_{};
   NameList others_{};
   bool has_others_ = false;

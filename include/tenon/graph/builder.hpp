@@ -156,6 +156,15 @@ class Builder {
     return static_cast<std::int32_t>(n_.slots++);
   }
 
+  /// Another name of the slot, beside its own: call it after the layer's path was left. Does nothing where the slot is
+  /// closed.
+  constexpr void slice(std::int32_t slot, const SliceSpec& slice) {
+    if (slot == no_index) return;
+    const TextRef path = path_with(slice.name);
+    if (writes_) tables_.slices[n_.slices] = {path, slot, slice.range};
+    ++n_.slices;
+  }
+
   // --- steps -------------------------------------------------------------------------------------
   /// Appends a step and its output wire, which is returned.
   [[nodiscard]] constexpr WireId step(const StepSpec& spec) {

@@ -52,6 +52,7 @@ struct ProgramStorage {
   std::array<Wire, N.wires> wires{};
   std::array<WeightEntry, N.weights> weights{};
   std::array<SlotEntry, N.slots> slots{};
+  std::array<SliceEntry, N.slices> slices{};
   std::array<StateEntry, N.states> states{};
   std::array<Loop, N.loops> loops{};
   std::array<WireId, N.inputs> inputs{};
@@ -60,13 +61,24 @@ struct ProgramStorage {
   std::array<char, N.text> text{};
 
   [[nodiscard]] constexpr ProgramTables tables() noexcept {
-    return {steps.data(), wires.data(),  weights.data(), slots.data(),    states.data(),
+    return {steps.data(), wires.data(),  weights.data(), slots.data(),    slices.data(), states.data(),
             loops.data(), inputs.data(), outputs.data(), by_first.data(), text.data()};
   }
   [[nodiscard]] constexpr Program view() const noexcept {
-    return {steps,          wires,        weights,      slots,    states,
-            loops,          inputs,       outputs,      by_first, {text.data(), text.size()},
-            N.weight_count, N.slot_count, N.state_count};
+    return {steps,
+            wires,
+            weights,
+            slots,
+            slices,
+            states,
+            loops,
+            inputs,
+            outputs,
+            by_first,
+            {text.data(), text.size()},
+            N.weight_count,
+            N.slot_count,
+            N.state_count};
   }
 };
 

@@ -91,6 +91,26 @@ struct SlotEntry {
   std::int32_t copies = 1;
 };
 
+/// Rows of a larger weight [out, in], or columns of it: `first ... first + size - 1` of `total`.
+struct SliceRange {
+  std::int64_t first = 0;
+  std::int64_t size = 0;
+  std::int64_t total = 0;
+  bool is_of_fused =
+      false;              ///< the other name's module is the larger one, the slot its slice; else the reverse
+  bool of_inputs = false; ///< columns
+};
+/// Another module's name, beside a slot's, and what they have in common.
+struct SliceSpec {
+  std::string_view name{};
+  SliceRange range{};
+};
+struct SliceEntry {
+  TextRef path{}; ///< with the loops of its slot
+  std::int32_t slot = 0;
+  SliceRange range{};
+};
+
 /// What a step keeps from one call to the next, for each token: `width` floats (the keys and values of an attention).
 struct StateEntry {
   std::int64_t width = 0;
@@ -119,6 +139,7 @@ struct Program {
   std::span<const Wire> wires;
   std::span<const WeightEntry> weights;
   std::span<const SlotEntry> slots;
+  std::span<const SliceEntry> slices; ///< other names of slots
   std::span<const StateEntry> states;
   std::span<const Loop> loops;
   std::span<const WireId> inputs;

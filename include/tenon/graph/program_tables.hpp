@@ -45,8 +45,8 @@ struct StepSpec {
 
 /// How many rows each table of a program has.
 struct ProgramSizes {
-  std::size_t steps = 0, wires = 0, weights = 0, slots = 0, states = 0, loops = 0, inputs = 0, outputs = 0,
-              by_first = 0, text = 0;
+  std::size_t steps = 0, wires = 0, weights = 0, slots = 0, slices = 0, states = 0, loops = 0, inputs = 0,
+              outputs = 0, by_first = 0, text = 0;
   std::int32_t weight_count = 0; ///< loops expanded
   std::int32_t slot_count = 0;
   std::int32_t state_count = 0;
@@ -58,6 +58,7 @@ struct ProgramTables {
   Wire* wires = nullptr;
   WeightEntry* weights = nullptr;
   SlotEntry* slots = nullptr;
+  SliceEntry* slices = nullptr;
   StateEntry* states = nullptr;
   Loop* loops = nullptr;
   WireId* inputs = nullptr;

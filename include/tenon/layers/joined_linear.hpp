@@ -61,6 +61,7 @@ struct JoinedLinear {
     const std::uint32_t kinds = builder.open_kinds(Chosen::slot_kinds);
     const std::int32_t weight = builder.weight("weight", {Out, A + B});
     const std::int32_t bias = Chosen::has_bias ? builder.weight("bias", {Out}) : no_index;
+    const std::int32_t slot = builder.slot(kinds, weight, bias);
     const WireId y = builder.step(
         {.op = "JoinedLinear",
          .run = kinds != 0 ? &joined_linear_step<true> : &joined_linear_step<false>,
@@ -68,8 +69,9 @@ struct JoinedLinear {
          .inputs = {wires[0], wires[1]},
          .output = builder.shape(wires[0]).with_width(Out),
          .weights = {weight, bias},
-         .slot = builder.slot(kinds, weight, bias)});
+         .slot = slot});
     builder.leave(mark);
+    for (const SliceSpec& slice : SlicesOfLayer<A + B, Out, Options...>::list) builder.slice(slot, slice);
     return y;
   }
 };

@@ -6,6 +6,7 @@
 
 #include <tenon/core/fixed_string.hpp>
 #include <tenon/graph/op.hpp>
+#include <tenon/graph/slices.hpp>
 #include <tenon/layers/slot_product.hpp>
 
 #include <cstdint>
@@ -51,12 +52,14 @@ struct LinearOptions {
 /// Appends the step of a Linear. Not a template, so that hundreds of distinct layers compile it once.
 [[nodiscard]] constexpr WireId lower_linear(Builder& builder, WireId x, std::string_view name,
                                             std::int64_t in, std::int64_t out, bool has_bias,
-                                            std::uint32_t slot_kinds) {
+                                            std::uint32_t slot_kinds,
+                                            std::span<const SliceSpec> slices = {}) {
   const std::size_t mark = builder.enter(name);
   slot_kinds = builder.open_kinds(slot_kinds);
   const bool has_slot = slot_kinds != 0;
   const std::int32_t weight = builder.weight("weight", {out, in});
   const std::int32_t bias = has_bias ? builder.weight("bias", {out}) : no_index;
+  const std::int32_t slot = builder.slot(slot_kinds, weight, bias);
   const WireId y =
       builder.step({.op = "Linear",
                     .run = has_slot ? &linear_step<true> : &linear_step<false>,
@@ -64,12 +67,13 @@ struct LinearOptions {
                     .inputs = {x},
                     .output = builder.shape(x).with_width(out),
                     .weights = {weight, bias},
-                    .slot = builder.slot(slot_kinds, weight, bias)});
+                    .slot = slot});
   builder.leave(mark);
+  for (const SliceSpec& slice : slices) builder.slice(slot, slice);
   return y;
 }
 
-/// Options, in any order: `Slot<Kinds...>` or `NoSlot` (default `AnySlot`), `NoBias`.
+/// Options, in any order: `Slot<Kinds...>` or `NoSlot` (default `AnySlot`), `NoBias`, those of slices.hpp.
 template <fixed_string Name, std::int64_t In, std::int64_t Out, class... Options>
 struct Linear {
   static_assert(In > 0 && Out > 0, "tenon::Linear: widths are positive numbers");
@@ -81,7 +85,8 @@ struct Linear {
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0].with_width(Out); }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     using Chosen = LinearOptions<Options...>;
-    return lower_linear(builder, wires[0], Name.view(), In, Out, Chosen::has_bias, Chosen::slot_kinds);
+    return lower_linear(builder, wires[0], Name.view(), In, Out, Chosen::has_bias, Chosen::slot_kinds,
+                        SlicesOfLayer<In, Out, Options...>::list);
   }
 };
 
