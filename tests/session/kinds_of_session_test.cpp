@@ -72,6 +72,10 @@ int check_module(const std::string& module) {
     }
     x = TensorView(ids.data(), DType::i32, x.shape());
   }
+  if (module == "group_norm") { // [batch, channels, positions]: an image of one row
+    const std::array<std::int64_t, 4> image{x.extent(0), x.extent(1), 1, x.extent(2)};
+    x = TensorView(x.data, x.dtype, image);
+  }
   const auto model = open<Net>(folder + "base.safetensors");
   const auto own = open<Net>(folder + "base.safetensors", {.own_weights = true});
   int checked = 0;
@@ -123,6 +127,13 @@ TEST_CASE("Adapters of every kind give their tools' outputs beside the weights a
   CHECK(check_module<Sequential<Linear<"attn.o", 16, 16>>>("attn.o") > 20);
   CHECK(check_module<Sequential<Linear<"mlp.down", 24, 16>>>("mlp.down") > 5);
   CHECK(check_module<Sequential<Embedding<"embed", 20, 12, AnySlot>>>("embed") > 3);
+}
+
+TEST_CASE("Stored norms give their tools' outputs beside the weights and merged") {
+  using Layer = Sequential<Takes<Shape::of({batch_dim, fixed(16)})>, NormSlots<LayerNorm<"norm", 16>>>;
+  using Groups = Sequential<ChannelsLast<12>, NormSlots<GroupNorm<"group_norm", 4, 12>>, ChannelsFirst<12>>;
+  CHECK(check_module<Layer>("norm") >= 4);
+  CHECK(check_module<Groups>("group_norm") >= 4);
 }
 
 TEST_CASE("Adapters of every kind give their tools' outputs on convolutions beside the weights and merged") {

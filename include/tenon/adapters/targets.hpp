@@ -58,6 +58,7 @@ TENON_INLINE AdapterTargets targets_of(const Program& program) {
       list.push_back({.rows = slot.out,
                       .cols = slot.in,
                       .positions = slot.positions,
+                      .is_vector = program.weights[static_cast<std::size_t>(slot.weight)].rank == 1,
                       .kinds = slot.kinds,
                       .bias = slot.bias == no_index ? 0 : slot.out});
     }

@@ -131,6 +131,9 @@ class Builder {
     }
     return kinds;
   }
+  /// What the slots of norms accept from here on, 0 for none; gives what it was before.
+  constexpr std::uint32_t set_norm_kinds(std::uint32_t kinds) { return std::exchange(norm_kinds_, kinds); }
+  [[nodiscard]] constexpr std::uint32_t norm_kinds() const { return norm_kinds_; }
   /// A slot at the current path over `weight` [out, in, kernel ...] and `bias` [out]; `no_index` if it accepts no
   /// kind.
   [[nodiscard]] constexpr std::int32_t slot(std::uint32_t kinds, std::int32_t weight,
@@ -143,7 +146,7 @@ class Builder {
       for (std::size_t axis = 2; axis < at(of.rank); ++axis) positions *= of.extents[axis];
       tables_.slots[n_.slots] = {.path = path,
                                  .out = of.extents[0],
-                                 .in = of.extents[1] * positions,
+                                 .in = of.rank == 1 ? 1 : of.extents[1] * positions,
                                  .positions = positions,
                                  .kinds = kinds,
                                  .weight = weight,
@@ -302,6 +305,7 @@ class Builder {
   TextRef here_path_{.offset = -1};
   std::int32_t loop_ = no_index;
   TargetFilter* targets_ = nullptr; ///< the innermost
+  std::uint32_t norm_kinds_ = 0;
 };
 
 } // namespace tenon

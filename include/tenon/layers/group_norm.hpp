@@ -17,13 +17,17 @@ namespace tenon {
 /// params.integers[0]: groups; params.reals[0]: epsilon.
 inline void group_norm_step(const StepContext& context) {
   const WireView& x = context.inputs[0];
-  kernels::group_norm(x.const_matrix(), x.extent(0), weight_vector(context.weights[0]),
-                      weight_vector(context.weights[1]), context.params.integers[0], context.params.reals[0],
-                      context.output.matrix(), context.workers);
+  kernels::Workers workers = context.workers;
+  const NormWeights weights = norm_weights(context, workers);
+  kernels::group_norm(x.const_matrix(), x.extent(0), weights.weight, weights.bias, context.params.integers[0],
+                      context.params.reals[0], context.output.matrix(), workers);
 }
 
-inline std::int64_t group_norm_step_scratch(const StepContext& context) {
-  return kernels::group_norm_scratch_bytes(context.inputs[0].width());
+template <bool HasSlot>
+std::int64_t group_norm_step_scratch(const StepContext& context) {
+  const std::int64_t channels = context.inputs[0].width();
+  return kernels::scratch_sum({kernels::group_norm_scratch_bytes(channels),
+                               norm_weights_scratch_bytes(channels, HasSlot && context.has_deltas)});
 }
 
 /// Of images [batch, height, width, c]; with `Axes` 3 [batch, frames, height, width, c], with 1 [batch, tokens, c].
@@ -37,16 +41,19 @@ struct GroupNorm {
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     const std::size_t mark = builder.enter(Name.view());
+    const std::uint32_t kinds = builder.open_kinds(builder.norm_kinds());
     const std::int32_t weight = builder.weight("weight", {C});
     const std::int32_t bias = builder.weight("bias", {C});
-    const WireId y = builder.step({.op = "GroupNorm",
-                                   .run = &group_norm_step,
-                                   .scratch = &group_norm_step_scratch,
-                                   .inputs = {wires[0]},
-                                   .output = builder.shape(wires[0]),
-                                   .weights = {weight, bias},
-                                   .params = {.integers = {Groups}, .reals = {Eps.value}},
-                                   .in_place = 1});
+    const WireId y = builder.step(
+        {.op = "GroupNorm",
+         .run = &group_norm_step,
+         .scratch = kinds != 0 ? &group_norm_step_scratch<true> : &group_norm_step_scratch<false>,
+         .inputs = {wires[0]},
+         .output = builder.shape(wires[0]),
+         .weights = {weight, bias},
+         .slot = builder.slot(kinds, weight, bias),
+         .params = {.integers = {Groups}, .reals = {Eps.value}},
+         .in_place = 1});
     builder.leave(mark);
     return y;
   }

@@ -7,6 +7,7 @@
 #include <tenon/core/fixed_string.hpp>
 #include <tenon/graph/op.hpp>
 #include <tenon/kernels/norm.hpp>
+#include <tenon/layers/norm_slot.hpp>
 #include <tenon/layers/shape_keeping.hpp>
 
 namespace tenon {
@@ -19,9 +20,10 @@ struct Epsilon {
 inline void layer_norm_step(const StepContext& context) {
   const kernels::ConstMatrix x = context.inputs[0].const_matrix();
   const kernels::Matrix y = context.output.matrix();
-  context.workers.share(x.rows, 1, 8 * x.cols, [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
-    kernels::layer_norm(x.rows_from(first, count), weight_vector(context.weights[0]),
-                        weight_vector(context.weights[1]), context.params.reals[0],
+  kernels::Workers workers = context.workers;
+  const NormWeights weights = norm_weights(context, workers);
+  workers.share(x.rows, 1, 8 * x.cols, [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
+    kernels::layer_norm(x.rows_from(first, count), weights.weight, weights.bias, context.params.reals[0],
                         y.rows_from(first, count));
   });
 }
@@ -30,12 +32,16 @@ inline void add_norm_step(const StepContext& context) {
   const kernels::ConstMatrix a = context.inputs[0].const_matrix();
   const kernels::ConstMatrix b = context.inputs[1].const_matrix();
   const kernels::Matrix y = context.output.matrix();
-  context.workers.share(
-      a.rows, 1, 10 * a.cols, [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
-        kernels::add_layer_norm(a.rows_from(first, count), b.rows_from(first, count),
-                                weight_vector(context.weights[0]), weight_vector(context.weights[1]),
-                                context.params.reals[0], y.rows_from(first, count));
-      });
+  kernels::Workers workers = context.workers;
+  const NormWeights weights = norm_weights(context, workers);
+  workers.share(a.rows, 1, 10 * a.cols, [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
+    kernels::add_layer_norm(a.rows_from(first, count), b.rows_from(first, count), weights.weight,
+                            weights.bias, context.params.reals[0], y.rows_from(first, count));
+  });
+}
+
+inline std::int64_t norm_step_scratch(const StepContext& context) {
+  return norm_weights_scratch_bytes(context.weights[0].extent(0), context.has_deltas);
 }
 
 /// The shared part: `Inputs` wires of width D, weights `name.weight` and `name.bias` [d].
@@ -48,13 +54,16 @@ struct Normalization {
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     const std::size_t mark = builder.enter(Name.view());
+    const std::uint32_t kinds = builder.open_kinds(builder.norm_kinds());
     const std::int32_t weight = builder.weight("weight", {D});
     const std::int32_t bias = builder.weight("bias", {D});
     const WireId y = builder.step({.op = Op.view(),
                                    .run = Run,
+                                   .scratch = kinds != 0 ? &norm_step_scratch : nullptr,
                                    .inputs = {wires[0], Inputs > 1 ? wires[1] : no_index},
                                    .output = builder.shape(wires[0]),
                                    .weights = {weight, bias},
+                                   .slot = builder.slot(kinds, weight, bias),
                                    .params = {.reals = {Eps.value}},
                                    .in_place = static_cast<int>(Inputs)});
     builder.leave(mark);
@@ -75,9 +84,11 @@ inline void rms_norm_step(const StepContext& context) {
   const std::int64_t rows = context.inputs[0].size() / width;
   const kernels::ConstMatrix x{context.inputs[0].values().data(), rows, width, width};
   const kernels::Matrix y{context.output.values().data(), rows, width, width};
-  context.workers.share(rows, 1, 6 * width, [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
-    kernels::rms_norm(x.rows_from(first, count), weight_vector(context.weights[0]),
-                      static_cast<double>(context.params.reals[0]), y.rows_from(first, count));
+  kernels::Workers workers = context.workers;
+  const kernels::WeightVector weight = norm_weights(context, workers).weight;
+  workers.share(rows, 1, 6 * width, [&](std::int64_t first, std::int64_t count, kernels::Scratch) {
+    kernels::rms_norm(x.rows_from(first, count), weight, static_cast<double>(context.params.reals[0]),
+                      y.rows_from(first, count));
   });
 }
 
@@ -92,12 +103,15 @@ struct HeadRmsNorm {
   static constexpr Shape gives(std::span<const Shape> shapes) { return shapes[0]; }
   static constexpr WireId lower(Builder& builder, std::span<const WireId> wires) {
     const std::size_t mark = builder.enter(Name.view());
+    const std::uint32_t kinds = builder.open_kinds(builder.norm_kinds());
     const std::int32_t weight = builder.weight("weight", {D});
     const WireId y = builder.step({.op = Width == D ? "RmsNorm" : "HeadRmsNorm",
                                    .run = &rms_norm_step,
+                                   .scratch = kinds != 0 ? &norm_step_scratch : nullptr,
                                    .inputs = {wires[0]},
                                    .output = builder.shape(wires[0]),
                                    .weights = {weight},
+                                   .slot = builder.slot(kinds, weight),
                                    .params = {.integers = {D}, .reals = {Eps.value}},
                                    .in_place = 1});
     builder.leave(mark);
