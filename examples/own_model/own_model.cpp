@@ -4,17 +4,18 @@
 //
 // Expected output:
 //   12 weights, 708 parameters, 3 adapter slots
-//   op               path                                          output                    weight         slot
-//   --               ----                                          ------                    ------         ----
-//   Copy                                                           [batch, tokens, 16]
+//   op              path            output               bytes                weight    slot
+//   --              ----            ------               -----                ------    ----
+//   input           input           [batch, tokens, 16]  64 x batch x tokens
+//   Copy                            [batch, tokens, 16]  64 x batch x tokens
 //   repeat 2 times
-//   LayerNorm        blocks.*.norm                                 [batch, tokens, 16]       [16]
-//   Linear           blocks.*.fc                                   [batch, tokens, 16]       [16, 16]       any kind
-//   Gelu             blocks.*                                      [batch, tokens, 16]
-//   Scale            blocks.*.scale                                [batch, tokens, 16]       [16]
-//   Add              blocks.*                                      [batch, tokens, 16]
+//   LayerNorm       blocks.*.norm   [batch, tokens, 16]  64 x batch x tokens  [16]
+//   Linear          blocks.*.fc     [batch, tokens, 16]  64 x batch x tokens  [16, 16]  any kind
+//   Gelu            blocks.*        [batch, tokens, 16]  64 x batch x tokens
+//   Scale           blocks.*.scale  [batch, tokens, 16]  64 x batch x tokens  [16]
+//   Add             blocks.*        [batch, tokens, 16]  64 x batch x tokens
 //   end of repeat
-//   Linear           head                                          [batch, tokens, 4]        [4, 16]        any kind
+//   Linear          head            [batch, tokens, 4]   16 x batch x tokens  [4, 16]   any kind
 //
 //   the checkpoint's tensors:
 //     blocks.*.norm.weight [16] x 2
@@ -87,8 +88,7 @@ constexpr std::int64_t adapter = tn::adapter_bytes<Net, tn::LoraOfRank<8>>(tn::b
 } // namespace
 
 int main() {
-  const std::string description = tn::describe<Net>();
-  std::printf("%s\n", description.substr(0, description.find("\nflowchart")).c_str());
+  std::printf("%s\n", tn::describe_table<Net>().c_str());
   std::printf("the checkpoint's tensors:\n");
   for (const tn::WeightInfo& weight : tn::weights<Net>)
     std::printf("  %s %s x %d\n", std::string(weight.path).c_str(), tn::shape_text(weight.shape).c_str(),

@@ -1,101 +1,96 @@
 // SPDX-License-Identifier: Apache-2.0
-// A graph type for people: describe<Net>() is a table of its steps, weights, slots and sizes, followed by a
-// Mermaid drawing of the program, loops as boxes, slots marked. Written from the Program, so it shows what
-// will run.
+// A graph type for people, written from its Program, so it shows what will run: a table of its steps, weights, slots and
+// the bytes of each wire; drawings for Mermaid and Graphviz, loops as boxes, slots with a double border. Bytes are
+// products of the named axes ("1536 x batch x tokens"), or numbers where a call's dimensions are given; the table then has
+// the activation plan as well:
+//   std::puts(tn::describe<Net>({.batch = 8, .tokens = 256}).c_str());
 #pragma once
 
-#include <tenon/core/text.hpp>
-#include <tenon/graph/tables.hpp>
+#include <tenon/core/compiled.hpp>
+#include <tenon/graph/lower.hpp>
 
+#include <optional>
 #include <string>
 
 namespace tenon {
 
-/// Writes the parts of a description; each member appends to `out`.
-class Describer {
- public:
-  explicit Describer(const Program& program) : program_(program) {}
+// --- of a program --------------------------------------------------------------------------------------------
+// Precondition of all: `dims`, if given, are multiples of what the net divides them by.
 
-  void table(std::string& out) const {
-    row(out, "op", "path", "output", "weight", "slot");
-    row(out, "--", "----", "------", "------", "----");
-    for (const Step& step : program_.steps) {
-      if (step.kind == StepKind::loop_begin) {
-        out += concat("repeat ", loop_of(step).count, " times\n");
-      } else if (step.kind == StepKind::loop_end) {
-        out += "end of repeat\n";
-      } else {
-        row(out, step.op, program_.text_of(step.path), shape_text(wire(step.output).shape), weight_of(step),
-            slot_of(step));
-      }
-    }
-  }
+/// Counts, then a row for each wire in the order of the steps that make them: op, path, shape, bytes, weight [out, in],
+/// and the kinds of adapter that its slot takes. For given `dims` also the workspace's total (`activation_bytes`) and each
+/// wire's offset in it; an input has none, it is read where the caller has it. Offsets are multiples of `wire_alignment`;
+/// what a loop carries changes places with its result after each time, so in a loop they are those of the first time.
+[[nodiscard]] TENON_INLINE std::string describe_table(const Program& program,
+                                                      const std::optional<Dims>& dims = {});
 
-  void mermaid(std::string& out) const {
-    out += "flowchart TD\n";
-    for (const WireId input : program_.inputs)
-      out += concat("  w", input, "([", program_.text_of(wire(input).name), " ",
-                    shape_text(wire(input).shape), "])\n");
-    for (std::size_t s = 0; s < program_.steps.size(); ++s) {
-      const Step& step = program_.steps[s];
-      if (step.kind == StepKind::loop_begin)
-        out += concat("  subgraph loop", step.loop, " [repeat ", loop_of(step).count, "]\n");
-      if (step.kind == StepKind::loop_end) out += "  end\n";
-      if (step.kind != StepKind::compute) continue;
-      const std::string_view path = program_.text_of(step.path);
-      out += concat("  w", step.output, "[\"", step.op, path.empty() ? "" : concat(" ", path),
-                    step.slot == no_index ? "" : concat(" (slot: ", slot_of(step), ")"), "\"]\n");
-      for (const WireId input : step.inputs)
-        if (input != no_index) out += concat("  w", input, " --> w", step.output, "\n");
-    }
-    for (std::size_t i = 0; i < program_.outputs.size(); ++i)
-      out += concat("  w", program_.outputs[i], " --> out", i, "([output ",
-                    shape_text(wire(program_.outputs[i]).shape), "])\n");
-  }
+/// A Mermaid flowchart: a node for each step, an edge for each wire that one reads, with its shape and bytes.
+[[nodiscard]] TENON_INLINE std::string mermaid(const Program& program, const std::optional<Dims>& dims = {});
 
- private:
-  [[nodiscard]] const Wire& wire(WireId id) const { return program_.wires[static_cast<std::size_t>(id)]; }
-  [[nodiscard]] const Loop& loop_of(const Step& step) const {
-    return program_.loops[static_cast<std::size_t>(step.loop)];
-  }
-  [[nodiscard]] std::string weight_of(const Step& step) const {
-    return step.weights[0] == no_index
-               ? std::string()
-               : shape_text(program_.weights[static_cast<std::size_t>(step.weights[0])].shape());
-  }
-  [[nodiscard]] std::string slot_of(const Step& step) const {
-    return step.slot == no_index ? std::string()
-                                 : slot_kinds_text(program_.slots[static_cast<std::size_t>(step.slot)].kinds);
-  }
-  static void row(std::string& out, std::string_view op, std::string_view path, std::string_view output,
-                  std::string_view weight, std::string_view slot) {
-    std::string line;
-    const auto cell = [&line](std::string_view text, std::size_t width) {
-      line += text;
-      line.append(text.size() < width ? width - text.size() : 1, ' ');
-    };
-    cell(op, 17);
-    cell(path, 46);
-    cell(output, 26);
-    cell(weight, 15);
-    line += slot;
-    out += concat(std::string_view(line).substr(0, line.find_last_not_of(' ') + 1), "\n");
-  }
+/// The same drawing in DOT, for Graphviz: `dot -Tsvg`.
+[[nodiscard]] TENON_INLINE std::string graphviz(const Program& program, const std::optional<Dims>& dims = {});
 
-  const Program& program_;
-};
+/// The table and, after an empty line, the Mermaid flowchart.
+[[nodiscard]] TENON_INLINE std::string describe(const Program& program, const std::optional<Dims>& dims = {});
 
-/// A table of `Net` and, after an empty line, its Mermaid source.
+// --- of a type -----------------------------------------------------------------------------------------------
+
+/// The table of `Net` and, after an empty line, its Mermaid flowchart.
 template <class Net>
 [[nodiscard]] std::string describe() {
-  const Program& program = program_of<Net>();
-  const Describer describer(program);
-  std::string out = concat(program.weight_count, " weights, ", parameter_count<Net>, " parameters, ",
-                           program.slot_count, " adapter slots\n");
-  describer.table(out);
-  out += '\n';
-  describer.mermaid(out);
-  return out;
+  return describe(program_of<Net>());
+}
+/// The same for these dimensions: bytes as numbers, with the activation plan.
+template <class Net>
+[[nodiscard]] std::string describe(const Dims& dims) {
+  return describe(program_of<Net>(), dims);
+}
+
+/// The table of `Net`: steps, shapes, bytes, weights, slots.
+template <class Net>
+[[nodiscard]] std::string describe_table() {
+  return describe_table(program_of<Net>());
+}
+/// The same for these dimensions: bytes as numbers, with the activation plan.
+template <class Net>
+[[nodiscard]] std::string describe_table(const Dims& dims) {
+  return describe_table(program_of<Net>(), dims);
+}
+
+/// `Net` as a Mermaid flowchart.
+template <class Net>
+[[nodiscard]] std::string mermaid() {
+  return mermaid(program_of<Net>());
+}
+/// The same, bytes for these dimensions.
+template <class Net>
+[[nodiscard]] std::string mermaid(const Dims& dims) {
+  return mermaid(program_of<Net>(), dims);
+}
+
+/// `Net` as a DOT digraph.
+template <class Net>
+[[nodiscard]] std::string graphviz() {
+  return graphviz(program_of<Net>());
+}
+/// The same, bytes for these dimensions.
+template <class Net>
+[[nodiscard]] std::string graphviz(const Dims& dims) {
+  return graphviz(program_of<Net>(), dims);
 }
 
 } // namespace tenon
+
+#if TENON_HAS_BODIES
+#include <tenon/graph/describe_table.hpp>
+#include <tenon/graph/graphviz.hpp>
+#include <tenon/graph/mermaid.hpp>
+
+namespace tenon {
+
+TENON_INLINE std::string describe(const Program& program, const std::optional<Dims>& dims) {
+  return describe_table(program, dims) + "\n" + mermaid(program, dims);
+}
+
+} // namespace tenon
+#endif
