@@ -3,10 +3,13 @@
 
 Makes   models/MODEL/model.safetensors                 weights f32, diffusers' names
         models/MODEL/io.safetensors                    inputs and outputs: computed in float64 from those weights, rounded to f32
+        models/MODEL/bf16.safetensors                  outputs from the weights rounded to bf16: output and adapted.output in
+                                                       float64, bfloat16.output wholly in bfloat16
         models/MODEL/pytorch_lora_weights.safetensors  a LoRA of rank 4 and alpha 6 as save_lora_adapter writes it (the keys have no
                                                        prefix, the alpha is only in the header, under lora_adapter_metadata)
         models/timesteps.safetensors                   t f32 [T], embedding.W f32 [T, W]: the sine embedding that all of them use
 Run     python -m pip install -r requirements.txt && python make_diffusion_goldens.py        (one thread, a minute)
+        python make_diffusion_goldens.py bf16        bf16.safetensors only, from the weights and adapters that are there
 
 MODEL is unet_sdxl, flux, wan_t2v, wan_i2v, sd3 (as SD 3.0: no norm of q and k) and sd35 (with it, and two attentions in block 0);
 the configurations are below. Keys of io: the arguments of the model's forward by diffusers' names, then
@@ -21,6 +24,7 @@ times are small: at 1000 float32's angles t * 10000^(-i/n) are off by 5e-5. time
 import json
 import re
 import shutil
+import sys
 import tempfile
 import warnings
 
@@ -34,7 +38,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_bytes
 
 from kinds_nets import drawn
-from model_nets import MODELS, Exact, relative, save, weight
+from model_nets import MODELS, Exact, relative, rounded, save, weight, write_bf16
 
 UNET_SDXL = dict(
     sample_size=8,
@@ -177,10 +181,11 @@ def write_weights(name):
     save(MODELS / name / "model.safetensors", state)
 
 
-def base_model(name):
+def base_model(name, dtype=torch.float32):
+    """From the file, each weight rounded to `dtype`."""
     kind, config, _, _ = DIFFUSION[name]
     model = kind(**config)
-    model.load_state_dict(load_file(MODELS / name / "model.safetensors"), strict=True)
+    model.load_state_dict(rounded(load_file(MODELS / name / "model.safetensors"), dtype), strict=True)
     return model.eval()
 
 
@@ -208,8 +213,8 @@ def write_adapter(name):
     (MODELS / name / LORA).write_bytes(len(text).to_bytes(8, "little") + text + file[8 + size :])
 
 
-def adapted_model(name, merge):
-    model = base_model(name)
+def adapted_model(name, merge, dtype=torch.float32):
+    model = base_model(name, dtype)
     model.load_lora_adapter(str(MODELS / name), weight_name=LORA, prefix=None)
     if torch.get_default_dtype() == torch.float64:
         torch.nn.Module.double(model)
@@ -227,8 +232,9 @@ def tensors(prefix, value):
             yield from tensors(f"{prefix}.{i}", part)
 
 
-def outputs(name, model, x):
-    x = {key: value.to(torch.get_default_dtype()) for key, value in x.items()}
+def outputs(name, model, x, dtype=None):
+    """What the model gives, by its key in io. `dtype` is that of the inputs: torch's default if none."""
+    x = {key: value.to(dtype or torch.get_default_dtype()) for key, value in x.items()}
     if name == "unet_sdxl":
         x["added_cond_kwargs"] = {key: x.pop(key) for key in ("text_embeds", "time_ids")}
     wires = {}
@@ -268,11 +274,26 @@ def write_timesteps():
     save(MODELS / "timesteps.safetensors", keep)
 
 
+def with_bf16_weights(name):
+    x = inputs(name)
+    write_bf16(
+        name,
+        ["output"],
+        lambda: base_model(name, torch.bfloat16),
+        lambda model, dtype: outputs(name, model, x, dtype),
+        lambda: adapted_model(name, False, torch.bfloat16),
+    )
+
+
 @torch.no_grad()
 def main():
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     diffusers.logging.set_verbosity_error()
+    if sys.argv[1:] == ["bf16"]:
+        for name in DIFFUSION:
+            with_bf16_weights(name)
+        return
     write_timesteps()
     for name in DIFFUSION:
         shutil.rmtree(MODELS / name, ignore_errors=True)
@@ -289,6 +310,7 @@ def main():
             print(f"    {prefix:8} f32 against f64 {gap:.1e}, {relative(z['output'], y['output']):.2f} from the base")
         assert relative(keep["adapted.output"], keep["merged.output"]) < 1e-12
         save(MODELS / name / "io.safetensors", keep)
+        with_bf16_weights(name)
         print("    bytes: " + ", ".join(f"{p.name} {p.stat().st_size:,}" for p in sorted((MODELS / name).iterdir())))
 
 

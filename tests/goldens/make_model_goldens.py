@@ -3,9 +3,12 @@
 
 Makes   models/MODEL/model.safetensors      weights f32 under the names of released files (tied tensors once)
         models/MODEL/io.safetensors         inputs and outputs: computed in float64 from those weights, stored rounded to f32
+        models/MODEL/bf16.safetensors       outputs from the weights rounded to bf16: in float64 (some of the keys below, and
+                                            adapted.KEY), and wholly in bfloat16 (bfloat16.KEY)
         models/MODEL/adapter/               a LoRA of rank 4 and alpha 6 as PEFT saves it: llama, clip_text, t5, vit
         models/MODEL/adapter_transformers5/ the same under transformers 5's module names, where those are others: clip_text, vit
 Run     python -m pip install -r requirements.txt && python make_model_goldens.py        (one thread, a minute)
+        python make_model_goldens.py bf16        bf16.safetensors only, from the weights and adapters that are there
 
 MODEL is llama (lm_head of its own), qwen2 (biases of q, k, v; tied head), vit, clip_text (quick_gelu), clip_text_projection
 (gelu), t5 and umt5 (encoders, gated-gelu); the configurations are below. B is 2, T tokens, N layers, D the width. Keys of io:
@@ -26,6 +29,7 @@ import copy
 import json
 import pathlib
 import shutil
+import sys
 import tempfile
 import warnings
 
@@ -50,7 +54,7 @@ from transformers import (
 )
 
 from kinds_nets import drawn
-from model_nets import MODELS, Exact, relative, released_name, released_state, save, weight
+from model_nets import MODELS, Exact, relative, released_name, released_state, rounded, save, weight, write_bf16
 
 VOCABULARY = 100
 EOS = 99
@@ -151,11 +155,11 @@ def write_weights(name):
         assert {"text_model." * (name == "clip_text") + key for key in names} == set(state)
 
 
-def base_model(name):
-    """From the file. In `Exact` it is a model in float64, its constants not rounded either."""
+def base_model(name, dtype=torch.float32):
+    """From the file, each weight rounded to `dtype`. In `Exact` it is a model in float64, its constants not rounded either."""
     model = MAKERS[name][0]()
     model.config._attn_implementation = "eager"
-    file = load_file(MODELS / name / "model.safetensors")
+    file = rounded(load_file(MODELS / name / "model.safetensors"), dtype)
     keys = {released_name(type(model).__name__, key): key for key in model.state_dict()}
     load = model.load_state_dict({keys[key]: tensor for key, tensor in file.items()}, strict=False)
     assert not load.unexpected_keys and set(load.missing_keys) <= {"lm_head.weight", "encoder.embed_tokens.weight"}
@@ -192,9 +196,9 @@ def write_adapter(name):
         (path / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
-def adapted_model(name, merge):
+def adapted_model(name, merge, dtype=torch.float32):
     folder = MODELS / name / "adapter_transformers5"
-    model = PeftModel.from_pretrained(base_model(name), str(folder if folder.exists() else MODELS / name / "adapter"))
+    model = PeftModel.from_pretrained(base_model(name, dtype), str(folder if folder.exists() else MODELS / name / "adapter"))
     return (model.merge_and_unload() if merge else model).eval()
 
 
@@ -214,9 +218,10 @@ def inputs(name):
     return {"ids": ids, "prompt": torch.tensor([[1, 17, 44, 3, 71]])}
 
 
-def outputs(name, model, x):
-    """What the model gives, by its key in io; `margin` is the smallest lead of the likeliest token in the greedy decoding."""
-    dtype = torch.get_default_dtype()
+def outputs(name, model, x, dtype=None):
+    """What the model gives, by its key in io; `margin` is the smallest lead of the likeliest token in the greedy decoding.
+    `dtype` is that of the inputs: torch's default if none."""
+    dtype = dtype or torch.get_default_dtype()
     y = {}
     if name == "vit":
         got = model(pixel_values=x["pixels"].to(dtype), output_hidden_states=True)
@@ -272,12 +277,30 @@ def buckets(model):
     return single
 
 
+def with_bf16_weights(name):
+    x = inputs(name)
+    keys = {"llama": ["logits"], "qwen2": ["logits"], "clip_text": ["last_hidden_state", "pooled"]}
+    keys["clip_text_projection"] = ["last_hidden_state", "text_embeds"]
+    write_bf16(
+        name,
+        keys.get(name, ["last_hidden_state"]),
+        lambda: base_model(name, torch.bfloat16),
+        lambda model, dtype: outputs(name, model, x, dtype),
+        (lambda: adapted_model(name, False, torch.bfloat16)) if MAKERS[name][2] else None,
+        x["mask"].bool() if "mask" in x else ...,
+    )
+
+
 @torch.no_grad()
 def main():
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    if sys.argv[1:] == ["bf16"]:
+        for name in MAKERS:
+            with_bf16_weights(name)
+        return
     for name, (_, _, targets) in MAKERS.items():
         shutil.rmtree(MODELS / name, ignore_errors=True)
         write_weights(name)
@@ -300,6 +323,7 @@ def main():
                 said = f"    {prefix:8} f32 against f64 {gap:.1e}, {change:.2f} from the base"
                 print(said + (f", margin {z['margin']:.4f}" if "margin" in z else ""))
         save(MODELS / name / "io.safetensors", keep)
+        with_bf16_weights(name)
         print(f"    {sum(p.stat().st_size for p in (MODELS / name).rglob('*.*')):,} bytes")
 
 

@@ -3,6 +3,7 @@
 
 Names: transformers 5 renamed modules of ViT and of CLIP's text encoder; released files keep the names of transformers 4, and
 `released_name` gives those. Weights depend on the tensor's name alone. `Exact` makes a model compute everything in float64.
+`write_bf16` makes bf16.safetensors.
 """
 
 import pathlib
@@ -14,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from kinds_nets import drawn
 
 MODELS = pathlib.Path(__file__).resolve().parent / "models"
+BF16_GAP = 16 * 2**-8  # how far a run in bfloat16 may be from float64: 1 and the number below it are 2^-8 apart
 VIT_NAMES = (
     ("attention.q_proj.", "attention.attention.query."),
     ("attention.k_proj.", "attention.attention.key."),
@@ -70,6 +72,37 @@ class Exact(TorchFunctionMode):
         args = [torch.float64 if a is torch.float32 else a for a in args]
         kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
         return func(*args, **kwargs)
+
+
+def rounded(tensors, dtype):
+    """Each number rounded once to `dtype`, to nearest even; integers as they are."""
+    return {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def in_bf16(model):
+    """What files hold is bf16, constants of the code (angles) stay as they are: so from_pretrained(dtype=torch.bfloat16), which
+    would keep a few of Wan's weights in float32 besides."""
+    for tensor in model.state_dict(keep_vars=True).values():
+        tensor.data = tensor.data.bfloat16() if tensor.is_floating_point() else tensor.data
+    return model
+
+
+def write_bf16(name, keys, make, outputs, adapted=None, valid=...):
+    """models/NAME/bf16.safetensors. `make()` is the model with rounded weights, `adapted()` the same with the adapter aside;
+    `outputs(model, dtype)` is what one gives, of which `keys` are kept. Only the rows `valid` count."""
+    whole = outputs(in_bf16(make()), torch.bfloat16)
+    with Exact():
+        exact = outputs(make(), torch.float64)
+        beside = outputs(adapted(), torch.float64) if adapted else {}
+    keep = {}
+    for key in keys:
+        assert whole[key].dtype == torch.bfloat16 and exact[key].dtype == torch.float64
+        gap = relative(whole[key][valid], exact[key][valid])
+        assert 2**-10 < gap < BF16_GAP, (name, key, gap)
+        print(f"{name:21} {key}: bf16 against f64 {gap:.4f}, that is {gap * 2**8:.1f} / 2^8")
+        keep[key], keep["bfloat16." + key] = exact[key], whole[key]
+        keep.update({"adapted." + key: beside[key]} if beside else {})
+    save(MODELS / name / "bf16.safetensors", keep)
 
 
 def relative(got, exact):

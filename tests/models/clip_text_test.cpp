@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // CLIP's text encoders against transformers' classes: names and shapes at released size; values and adapters at a small
 // one (tests/goldens/README.md).
+#include "support/bf16_models.hpp"
 #include "support/model_goldens.hpp"
 #include "support/plan_check.hpp"
 
@@ -73,6 +74,13 @@ TEST_CASE("A text without an end is refused") {
   CHECK_THROWS_WITH_AS((void)session.run(TensorView(ids.data(), DType::i32, shape)),
                        "sequence 0 has no token with id 99, whose hidden state is the net's output",
                        shape_error);
+}
+
+TEST_CASE("With BF16 weights CLIP's text encoders compute what transformers does in float64, and in bfloat16 "
+          "within its rounding") {
+  check_bf16<ClipTextModel<small_quick>>("clip_text", {"ids"}, {{0, "last_hidden_state"}, {2, "pooled"}});
+  check_bf16<ClipTextModelWithProjection<small_projected>>("clip_text_projection", {"ids"},
+                                                           {{0, "last_hidden_state"}, {2, "text_embeds"}});
 }
 
 TEST_CASE("The plan of buffers is near the least possible") {

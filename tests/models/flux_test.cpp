@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Flux against diffusers' class: names, shapes and slots at released size; values, wires inside and an adapter at a small
 // one (tests/goldens/README.md).
+#include "support/bf16_models.hpp"
 #include "support/model_goldens.hpp"
 #include "support/plan_check.hpp"
 #include "support/slot_counts.hpp"
@@ -104,6 +105,12 @@ TEST_CASE("Activations grow with tokens and not with their square") {
   const std::int64_t few = activation_bytes<Released>({.tokens = 1024, .context = 512});
   const std::int64_t many = activation_bytes<Released>({.tokens = 8192, .context = 4096});
   CHECK(many <= 8 * few + 64 * 1024);
+}
+
+TEST_CASE(
+    "With BF16 weights Flux computes what diffusers does in float64, and in bfloat16 within its rounding") {
+  check_bf16<Flux<small_flux>>("flux", {"hidden_states", "encoder_hidden_states", "pooled_projections",
+                                        "timestep", "guidance", "txt_ids", "img_ids"});
 }
 
 TEST_CASE("The plan of buffers is near the least possible") {

@@ -2,6 +2,7 @@
 // Llama and Qwen2 against transformers' classes: names and shapes at released size; values, tokens and adapters at a
 // small one (tests/goldens/README.md).
 #include "support/allocation_probe.hpp"
+#include "support/bf16_models.hpp"
 #include "support/model_goldens.hpp"
 #include "support/plan_check.hpp"
 
@@ -157,6 +158,21 @@ TEST_CASE("A token at a time or all at once: the same hidden states") {
   }
 }
 
+TEST_CASE("A token at a time with BF16 weights: the logits of all at once") {
+  const Bf16Goldens goldens("llama");
+  const auto model = open<LlamaNext<small_llama>>(goldens.model());
+  Session session(model);
+  KvCache cache(session, 7);
+  const std::vector<std::int32_t> ids = ids_of(goldens.at("ids"));
+  const std::span<const float> expected = floats_of(goldens.exact.at("logits"));
+  for (std::size_t t = 0; t < 7; ++t) {
+    const TensorView logits = session.run(cache, ids_view(std::span(ids).subspan(t, 1)));
+    const std::array<std::int64_t, 2> shape{1, 100};
+    const TensorView row(expected.subspan(t * 100, 100).data(), DType::f32, shape);
+    CHECK(difference(logits, row) < model_tolerance);
+  }
+}
+
 TEST_CASE("A cache that was filled under other adapters is an error and not a wrong answer") {
   const ModelGoldens goldens("llama");
   using Net = LlamaNext<small_llama>;
@@ -214,6 +230,12 @@ TEST_CASE("Decoding allocates nothing, and a cache is in the ledger") {
   (void)session.run(cache, ids_view(next));
   (void)session.run(cache, prompt);
   CHECK(probe.count() == 0);
+}
+
+TEST_CASE("With BF16 weights Llama and Qwen2 compute what transformers does in float64, and in bfloat16 "
+          "within its rounding") {
+  check_bf16<Llama<small_llama>>("llama", {"ids"}, {{0, "logits"}});
+  check_bf16<Llama<small_qwen>>("qwen2", {"ids"}, {{0, "logits"}});
 }
 
 TEST_CASE("The plan of buffers is near the least possible") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stable Diffusion 3 and 3.5 against diffusers' class: names, shapes and slots at released size; values and adapters at a
 // small one (tests/goldens/README.md).
+#include "support/bf16_models.hpp"
 #include "support/model_goldens.hpp"
 #include "support/plan_check.hpp"
 #include "support/slot_counts.hpp"
@@ -68,6 +69,14 @@ TEST_CASE("An image of more patches than there are positions is refused") {
   CHECK_THROWS_WITH_AS(
       (void)session.run(Tensor({1, 4, 14, 8}), Tensor({1, 3, 12}), Tensor({1, 10}), Tensor({1}, {3})),
       "positions: expected an image of at most 6 x 6 patches, got 7 x 4", shape_error);
+}
+
+TEST_CASE("With BF16 weights Stable Diffusion 3 and 3.5 compute what diffusers does in float64, and in "
+          "bfloat16 within its rounding") {
+  check_bf16<StableDiffusion3<small_sd3>>(
+      "sd3", {"hidden_states", "encoder_hidden_states", "pooled_projections", "timestep"});
+  check_bf16<StableDiffusion3<small_sd35>>(
+      "sd35", {"hidden_states", "encoder_hidden_states", "pooled_projections", "timestep"});
 }
 
 TEST_CASE("The plan of buffers is near the least possible") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SDXL's UNet against diffusers' class: names, shapes and slots at released size; values, wires inside and adapters (of
 // convolutions too) at a small one (tests/goldens/README.md).
+#include "support/bf16_models.hpp"
 #include "support/model_goldens.hpp"
 #include "support/plan_check.hpp"
 #include "support/slot_counts.hpp"
@@ -87,6 +88,12 @@ TEST_CASE("A sample whose sides are no multiples of 4 is refused in a sentence")
   CHECK_THROWS_AS((void)session.run(Tensor({1, 4, 6, 8}), Tensor({1}, {3}), Tensor({1, 3, 20}),
                                     Tensor({1, 18}), Tensor({1, 6})),
                   shape_error);
+}
+
+TEST_CASE("With BF16 weights SDXL's UNet computes what diffusers does in float64, and in bfloat16 within its "
+          "rounding") {
+  check_bf16<SdxlUnet<small_unet>>(
+      "unet_sdxl", {"sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids"});
 }
 
 TEST_CASE("The plan of buffers is near the least possible") {

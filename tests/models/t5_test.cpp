@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // T5's and UMT5's encoders against transformers' classes: names and shapes at released size; values and adapters at a
 // small one (tests/goldens/README.md).
+#include "support/bf16_models.hpp"
 #include "support/model_goldens.hpp"
 #include "support/plan_check.hpp"
 
@@ -64,6 +65,12 @@ void check_values() {
 TEST_CASE("The encoder computes what transformers does where there are tokens") {
   check_values<T5Encoder<small_t5>>();
   check_values<T5Encoder<small_umt5>>();
+}
+
+TEST_CASE("With BF16 weights T5 and UMT5 compute what transformers does in float64, and in bfloat16 within "
+          "its rounding") {
+  check_bf16<T5Encoder<small_t5>>("t5", {"ids", "mask"}, {{0, "last_hidden_state"}});
+  check_bf16<T5Encoder<small_umt5>>("umt5", {"ids", "mask"}, {{0, "last_hidden_state"}});
 }
 
 TEST_CASE("The plan of buffers is near the least possible") {

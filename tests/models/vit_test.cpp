@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ViT against transformers' class: names and shapes at released size; values and adapters, of the patches' convolution
 // too, at a small one (tests/goldens/README.md).
+#include "support/bf16_models.hpp"
 #include "support/model_goldens.hpp"
 #include "support/plan_check.hpp"
 
@@ -68,6 +69,11 @@ void check_layers() {
 TEST_CASE("Each layer gives transformers' hidden states") {
   check_layers<FirstLayers<1>>();
   check_layers<FirstLayers<2>>();
+}
+
+TEST_CASE(
+    "With BF16 weights ViT computes what transformers does in float64, and in bfloat16 within its rounding") {
+  check_bf16<Vit<small_vit>>("vit", {"pixels"}, {{0, "last_hidden_state"}});
 }
 
 TEST_CASE("The plan of buffers is near the least possible") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Wan 2.1 against diffusers' class: names, shapes and slots at released size; values, wires inside and adapters at a small
 // one (tests/goldens/README.md).
+#include "support/bf16_models.hpp"
 #include "support/model_goldens.hpp"
 #include "support/plan_check.hpp"
 #include "support/slot_counts.hpp"
@@ -100,6 +101,13 @@ TEST_CASE("A video of odd height is refused in a sentence") {
   Session session(model);
   const Tensor video({1, 4, 1, 5, 6});
   CHECK_THROWS_AS((void)session.run(video, Tensor({1}, {3}), Tensor({1, 2, 12})), shape_error);
+}
+
+TEST_CASE(
+    "With BF16 weights Wan computes what diffusers does in float64, and in bfloat16 within its rounding") {
+  check_bf16<WanTextToVideo<small_t2v>>("wan_t2v", {"hidden_states", "timestep", "encoder_hidden_states"});
+  check_bf16<WanImageToVideo<small_i2v>>(
+      "wan_i2v", {"hidden_states", "timestep", "encoder_hidden_states", "encoder_hidden_states_image"});
 }
 
 TEST_CASE("The plan of buffers is near the least possible") {
