@@ -3,16 +3,15 @@
 # JSON file, which report.py turns into a page. Before anything is timed both sides' outputs are held against float64.
 #   compare.py BENCH_PEERS FILES RESULTS.json [--turns N] [--quick]
 import argparse
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import statistics
-import subprocess
 import sys
 
 import numpy
+
+from sides import Side, machine
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROWS = 64  # of the pass that is checked
@@ -22,29 +21,6 @@ BYTES = {"f32": 4, "bf16": 2}
 # glibc gives large blocks back to the system as soon as they are free, or not, as the blocks around them happen to lie; a
 # merge of PEFT's, which takes and frees a few matrices, is several times faster where it does not.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
-
-
-class Side:
-    """A process that answers one line for each line."""
-
-    def __init__(self, command, environment=None):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        env={**os.environ, **(environment or {})})
-
-    def ask(self, question):
-        self.process.stdin.write(question + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"compare: no answer to '{question}' from {self.process.args}")
-        return line.split()[1:-1]
-
-    def number(self, question):
-        return float(self.ask(question)[0])
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 class Pair:
@@ -180,22 +156,6 @@ def limits(options, threads):
         for side in sides:
             side.close()
     return found
-
-
-def machine():
-    model = flags = ""
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            model = value.strip()
-        if key.strip() == "flags":
-            flags = value.split()
-    sets = [name for name in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "peft", "transformers", "safetensors", "numpy")}
-    compiler = subprocess.run(["c++", "--version"], capture_output=True, text=True).stdout.splitlines()
-    return {"cpu": model, "cores": os.cpu_count(), "sets": sets, "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}, {' '.join(platform.libc_ver())}", "versions": versions,
-            "python": platform.python_version(), "compiler": compiler[0] if compiler else "?",
-            "load": os.getloadavg()[0]}
 
 
 def main():

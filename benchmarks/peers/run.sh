@@ -22,14 +22,7 @@ install_packages
 
 work=build/peers
 mkdir -p "$work"
-venv=${TENON_PEERS_VENV:-$work/venv}
-if [[ -z ${TENON_PEERS_VENV-} ]] && ! cmp -s benchmarks/peers/requirements.txt "$venv/made_from.txt"; then
-  echo "Making a virtual environment in $venv"
-  python3 -m venv --clear "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
-  cp benchmarks/peers/requirements.txt "$venv/made_from.txt"
-fi
-python=$venv/bin/python
+source benchmarks/peers/python.sh # sets python
 minilm=$(PYTHON="$python" bash examples/sentences/fetch_model.sh)
 
 fresh=()
