@@ -4,6 +4,7 @@
 #include "support/kind_files.hpp"
 #include "support/temporary_folder.hpp"
 
+#include <tenon/formats/dialects.hpp>
 #include <tenon/tenon.hpp>
 
 #include <doctest/doctest.h>

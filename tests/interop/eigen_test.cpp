@@ -68,14 +68,13 @@ TEST_CASE("A session reads an Eigen matrix as it reads a Tensor, and gives one")
   Session session(f.model);
   const EigenRows x = numbers(5, 6);
   const Tensor expected = session(Tensor({5, 6}, {x.data(), x.data() + x.size()}));
-  const TensorView output = session.run(borrow(x));
+  const TensorView output = session.run(x);
   const auto y = as_eigen(output);
   CHECK(reinterpret_cast<const std::byte*>(y.data()) == output.data);
   CHECK((y.rows() == 5 && y.cols() == 6));
   CHECK(y == Eigen::Map<const EigenRows>(expected.values().data(), 5, 6));
   const Eigen::MatrixXf columns = x;
-  CHECK(as_eigen(session.run(borrow(columns))) ==
-        Eigen::Map<const EigenRows>(expected.values().data(), 5, 6));
+  CHECK(as_eigen(session.run(columns)) == Eigen::Map<const EigenRows>(expected.values().data(), 5, 6));
 }
 
 TEST_CASE("What is no row of floats is refused") {

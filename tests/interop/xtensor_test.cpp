@@ -69,14 +69,14 @@ TEST_CASE("A session reads an xtensor container as it reads a Tensor, and gives 
   Session session(f.model);
   const xt::xtensor<float, 3> x = numbers();
   const Tensor expected = session(Tensor({2, 5, 6}, {x.begin(), x.end()}));
-  const TensorView output = session.run(borrow(x));
+  const TensorView output = session.run(x);
   const auto y = as_xtensor(output);
   CHECK(reinterpret_cast<const std::byte*>(y.data()) == output.data);
   CHECK(y.dimension() == 3);
   CHECK(std::equal(y.begin(), y.end(), expected.values().begin(), expected.values().end()));
-  const Tensor doubled = session(borrow(x + x));
+  const Tensor doubled = session(x + x);
   const xt::xtensor<float, 3> twice = x + x;
-  CHECK(doubled == session(borrow(twice)));
+  CHECK(doubled == session(twice));
 }
 
 TEST_CASE("What is no floats, or has too many dimensions, is refused") {

@@ -6,9 +6,11 @@
 #pragma once
 
 #include <tenon/adapters/adapter.hpp>
-#include <tenon/adapters/bind.hpp>
 #include <tenon/core/compiled.hpp>
 #include <tenon/graph/lower.hpp>
+#if TENON_HAS_BODIES // the readers of every kind, which nothing else here needs
+#include <tenon/adapters/bind.hpp>
+#endif
 
 #include <memory>
 #include <optional>

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Eigen's matrices as inputs and outputs. Row-major matrices, vectors, maps and blocks whose rows follow one another are
 // read where they are; others (column-major ones, expressions) are copied once.
-//   session.run(tn::borrow(x));                        // x [tokens, d]
+//   session.run(x);                                    // x [tokens, d]
 //   auto y = tn::as_eigen(session.output(0));          // a Map [rows, d] of the workspace
 #pragma once
 
 #include <tenon/core/error.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/interop/borrowed.hpp>
+#include <tenon/session/input_reader.hpp>
 
 #include <Eigen/Core>
 
 #include <array>
+#include <concepts>
 #include <cstdint>
 
 namespace tenon {
@@ -36,6 +38,13 @@ template <class Derived>
   const Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> rows = m;
   return Borrowed::copy(rows.data(), shape);
 }
+
+/// So that `session.run(x)` reads it.
+template <class T>
+  requires std::derived_from<T, Eigen::DenseBase<T>>
+struct InputReader<T> {
+  [[nodiscard]] static Borrowed read(const T& matrix) { return borrow(matrix); }
+};
 
 using EigenRows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 

@@ -2,19 +2,21 @@
 // xtensor's n-dimensional containers as inputs and outputs. Containers, adaptors and views whose elements lie in
 // row-major order without gaps are read where they are; others (transposed or strided views, column-major containers,
 // expressions) are copied once.
-//   session.run(tn::borrow(image));                    // xt::xtensor<float, 4>
+//   session.run(image);                                // xt::xtensor<float, 4>
 //   auto y = tn::as_xtensor(session.output(0));        // an adaptor of the workspace
 #pragma once
 
 #include <tenon/core/error.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/interop/borrowed.hpp>
+#include <tenon/session/input_reader.hpp>
 
 #include <xtensor/xadapt.hpp>
 #include <xtensor/xarray.hpp>
 #include <xtensor/xtensor.hpp>
 #include <xtensor/xview.hpp>
 
+#include <concepts>
 #include <cstdint>
 #include <vector>
 
@@ -47,6 +49,13 @@ template <class E>
   const xt::xarray<typename E::value_type, xt::layout_type::row_major> rows = x;
   return Borrowed::copy(rows.data(), shape);
 }
+
+/// So that `session.run(x)` reads it.
+template <class T>
+  requires std::derived_from<T, xt::xexpression<T>>
+struct InputReader<T> {
+  [[nodiscard]] static Borrowed read(const T& expression) { return borrow(expression); }
+};
 
 /// An adaptor of the view's elements in its shape; no copy. Throws `error{bad_argument}` for other elements than F32 or
 /// gaps between them.

@@ -9,6 +9,7 @@
 #include <tenon/adapters/adapter.hpp>
 #include <tenon/session/choose_mode.hpp>
 #include <tenon/session/guard.hpp>
+#include <tenon/session/input_reader.hpp>
 #include <tenon/session/kv_cache.hpp>
 #include <tenon/weights/tensor.hpp>
 
@@ -80,8 +81,8 @@ class Session {
   template <class... Inputs>
   TensorView run(const Inputs&... inputs) {
     (void)sizeof(InputMandates<Net, sizeof...(Inputs), Net::inputs>);
-    const std::array<TensorView, sizeof...(Inputs)> views{TensorView(inputs)...};
-    state_.run(views);
+    // what a reader had to copy lives until the end of the statement
+    state_.run(std::array<TensorView, sizeof...(Inputs)>{TensorView(InputReader<Inputs>::read(inputs))...});
     return state_.output(0);
   }
   /// The same after the tokens in `cache`, to which those of these inputs are added. Throws `error{wrong_state}` if the
@@ -89,8 +90,8 @@ class Session {
   template <class... Inputs>
   TensorView run(KvCache<Net>& cache, const Inputs&... inputs) {
     (void)sizeof(InputMandates<Net, sizeof...(Inputs), Net::inputs>);
-    const std::array<TensorView, sizeof...(Inputs)> views{TensorView(inputs)...};
-    state_.run(views, cache.table_);
+    state_.run(std::array<TensorView, sizeof...(Inputs)>{TensorView(InputReader<Inputs>::read(inputs))...},
+               cache.table_);
     return state_.output(0);
   }
   /// Output `i` of the last `run`. Precondition: there was one, `i < output_count`.
