@@ -5,10 +5,12 @@
 #include "support/model_goldens.hpp"
 #include "support/plan_check.hpp"
 #include "support/slot_counts.hpp"
+#include "support/temporary_folder.hpp"
 
 #include <doctest/doctest.h>
 
 #include <tenon/models/flux.hpp>
+#include <tenon/weights/safetensors_writer.hpp>
 
 using namespace tenon;
 using namespace tenon::models;
@@ -111,6 +113,25 @@ TEST_CASE(
     "With BF16 weights Flux computes what diffusers does in float64, and in bfloat16 within its rounding") {
   check_bf16<Flux<small_flux>>("flux", {"hidden_states", "encoder_hidden_states", "pooled_projections",
                                         "timestep", "guidance", "txt_ids", "img_ids"});
+}
+
+TEST_CASE("An adapter that widens the input is refused by name") {
+  const TemporaryFolder folder;
+  const std::vector<float> a(4 * 32, 0.5f); // the net has 16 channels
+  const std::vector<float> b(static_cast<std::size_t>(small_flux.width()) * 4, 0.5f);
+  const std::array<std::int64_t, 2> of_a{4, 32};
+  const std::array<std::int64_t, 2> of_b{small_flux.width(), 4};
+  const std::array<NamedTensor, 2> tensors{
+      {{"transformer.x_embedder.lora_A.weight", TensorView(a.data(), DType::f32, of_a)},
+       {"transformer.x_embedder.lora_B.weight", TensorView(b.data(), DType::f32, of_b)}}};
+  write_safetensors(folder.file("control.safetensors"), tensors);
+  const auto adapter =
+      load_adapter<Flux<small_flux>>(folder.file("control.safetensors"), {.on_mismatch = OnMismatch::report});
+  REQUIRE(adapter.report().findings.size() == 1);
+  CHECK(adapter.report().matched.empty());
+  CHECK(adapter.report().findings[0].kind == FindingKind::refused_kind);
+  CHECK(adapter.report().findings[0].key == "transformer.x_embedder.lora_A.weight");
+  CHECK(adapter.report().findings[0].what.starts_with("it widens the layer's input from 16 to 32 "));
 }
 
 TEST_CASE("The plan of buffers is near the least possible") {

@@ -25,6 +25,7 @@ struct LoraBinding : ModuleBinding {
     }
     if (const CheckpointTensor* const mid = find(Part::lora_mid)) return bind_tucker(*a, *b, *mid);
     if (name.share == NameShare::columns) return bind_columns(*a, *b);
+    if (widens_input(*a, *b)) return;
     const std::int64_t own = lora_rank(*a);
     const std::optional<kernels::WeightMatrix> down = matrix(*a, own, target.cols, "[rank, in]");
     std::optional<kernels::WeightMatrix> up;
@@ -58,6 +59,18 @@ struct LoraBinding : ModuleBinding {
     }
     matched("LoRA", own, scale);
     bind_bias_parts(scale);
+  }
+
+  /// Whether it is for a layer of more inputs, of another net of the family; a finding if so.
+  [[nodiscard]] bool widens_input(const CheckpointTensor& a, const CheckpointTensor& b) const {
+    const std::int64_t inputs = flat_matrix(a.view).cols;
+    if (name.share != NameShare::whole || inputs <= target.cols || flat_matrix(b.view).rows != target.rows)
+      return false;
+    add(FindingKind::refused_kind, a.name,
+        concat("it widens the layer's input from ", target.cols, " to ", inputs,
+               " (as FLUX.1's tools do with x_embedder), which is another architecture: load it for a net of "
+               "that input"));
+    return true;
   }
 
   /// Of some of the inputs: columns of the file's A, or A with zeros for the inputs that are others'.

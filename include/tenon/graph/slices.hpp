@@ -71,8 +71,10 @@ struct SlicesOfLayer {
   template <class Option>
   static consteval std::size_t count() {
     if constexpr (requires { Option::slices; }) {
-      (void)sizeof(SlicesFillTheLayer < Option::outputs == 0 ? Out : Option::outputs, Out >);
-      (void)sizeof(SlicesFillTheLayer < Option::inputs == 0 ? In : Option::inputs, In >);
+      constexpr std::int64_t outputs = Option::outputs == 0 ? Out : Option::outputs;
+      constexpr std::int64_t inputs = Option::inputs == 0 ? In : Option::inputs;
+      (void)sizeof(SlicesFillTheLayer<outputs, Out>);
+      (void)sizeof(SlicesFillTheLayer<inputs, In>);
       return Option::slices.size();
     } else {
       return 0;

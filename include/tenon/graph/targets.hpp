@@ -5,8 +5,8 @@
 #pragma once
 
 #include <tenon/core/fixed_string.hpp>
-#include <tenon/graph/mandate.hpp>
 #include <tenon/graph/target_filter.hpp>
+#include <tenon/graph/wrapped_op.hpp>
 
 #include <array>
 #include <string_view>
@@ -27,17 +27,7 @@ struct Except {
 
 /// Targeted ops nest: a slot is open if all around it have it open. A pattern that fits no slot is refused.
 template <class Op, class Wanted, class Unwanted = Except<>>
-struct Targeted : IsGraphOp<Op> {
-  static constexpr bool is_well_formed = well_formed<Op>();
-  static constexpr std::size_t inputs = Op::inputs;
-  static constexpr std::size_t required_inputs = tenon::required_inputs<Op>();
-  static constexpr std::size_t output_count = tenon::output_count<Op>();
-  static constexpr Shape takes(std::size_t input) { return Op::takes(input); }
-  static constexpr Shape gives(std::span<const Shape> in) { return Op::gives(in); }
-  static constexpr OutputShapes<Op> gives_all(std::span<const Shape> in) { return tenon::gives_all<Op>(in); }
-  static constexpr WireId lower(Builder& builder, std::span<const WireId> in) {
-    return lower_all(builder, in)[0];
-  }
+struct Targeted : WrappedOp<Targeted<Op, Wanted, Unwanted>, Op> {
   static constexpr OutputWires<Op> lower_all(Builder& builder, std::span<const WireId> in) {
     std::array<bool, Wanted::patterns.size() + Unwanted::patterns.size()> used{};
     TargetFilter filter{.wanted = Wanted::patterns, .unwanted = Unwanted::patterns, .used = used};

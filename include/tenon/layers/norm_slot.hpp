@@ -5,9 +5,9 @@
 #pragma once
 
 #include <tenon/core/compiled.hpp>
-#include <tenon/graph/mandate.hpp>
 #include <tenon/graph/slot.hpp>
 #include <tenon/graph/step.hpp>
+#include <tenon/graph/wrapped_op.hpp>
 #include <tenon/kernels/bias_term.hpp>
 #include <tenon/kernels/delta_rows.hpp>
 #include <tenon/weights/convert.hpp>
@@ -22,17 +22,7 @@ namespace tenon {
 using NormSlot = Slot<Diff, Bias>;
 
 template <class Op>
-struct NormSlots : IsGraphOp<Op> {
-  static constexpr bool is_well_formed = well_formed<Op>();
-  static constexpr std::size_t inputs = Op::inputs;
-  static constexpr std::size_t required_inputs = tenon::required_inputs<Op>();
-  static constexpr std::size_t output_count = tenon::output_count<Op>();
-  static constexpr Shape takes(std::size_t input) { return Op::takes(input); }
-  static constexpr Shape gives(std::span<const Shape> in) { return Op::gives(in); }
-  static constexpr OutputShapes<Op> gives_all(std::span<const Shape> in) { return tenon::gives_all<Op>(in); }
-  static constexpr WireId lower(Builder& builder, std::span<const WireId> in) {
-    return lower_all(builder, in)[0];
-  }
+struct NormSlots : WrappedOp<NormSlots<Op>, Op> {
   static constexpr OutputWires<Op> lower_all(Builder& builder, std::span<const WireId> in) {
     const std::uint32_t before = builder.set_norm_kinds(NormSlot::kinds);
     const OutputWires<Op> out = tenon::lower_all<Op>(builder, in);
