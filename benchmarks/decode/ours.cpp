@@ -16,7 +16,6 @@
 #include <array>
 #include <cstdio>
 #include <exception>
-#include <iostream>
 #include <memory>
 #include <span>
 #include <sstream>
@@ -128,15 +127,9 @@ class Ours {
 };
 
 template <tn::models::LlamaSize S>
-void serve(const std::string& folder) {
+void serve_decoding(const std::string& folder) {
   Ours<S> ours(folder);
-  for (std::string line; std::getline(std::cin, line);) {
-    std::istringstream words(line);
-    std::string question;
-    words >> question;
-    const std::string answer = ours.answer(question, words);
-    std::cout << question << ' ' << answer << ' ' << status_kilobytes("VmRSS") << std::endl;
-  }
+  serve(ours);
 }
 
 } // namespace
@@ -148,9 +141,9 @@ int main(int argc, char** argv) {
   }
   try {
     if (std::string(argv[1]) == "tiny")
-      serve<tiny>(argv[2]);
+      serve_decoding<tiny>(argv[2]);
     else
-      serve<tn::models::qwen25_05b>(argv[2]);
+      serve_decoding<tn::models::qwen25_05b>(argv[2]);
   } catch (const std::exception& problem) {
     std::fprintf(stderr, "bench_decode: %s\n", problem.what());
     return 1;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What our programs beside PyTorch's and PEFT's share: times of a call, and the memory of this process in KiB
-// (Linux only).
+// What our programs beside PyTorch's and PEFT's share: times of a call, the memory of this process in KiB (Linux only),
+// and the lines that answer questions.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
+#include <iostream>
+#include <sstream>
 #include <string>
 
 namespace tenon::peers {
@@ -50,6 +52,18 @@ template <class S>
     return true;
   } else {
     return count == 1;
+  }
+}
+
+/// Answers questions until there are none: `ours.answer(question, words)` to each.
+template <class Ours>
+void serve(Ours& ours) {
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::string question;
+    words >> question;
+    const std::string answer = ours.answer(question, words);
+    std::cout << question << ' ' << answer << ' ' << status_kilobytes("VmRSS") << std::endl;
   }
 }
 

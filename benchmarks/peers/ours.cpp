@@ -22,7 +22,6 @@
 
 #include <cstdio>
 #include <exception>
-#include <iostream>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -218,16 +217,9 @@ class Ours {
 };
 
 template <class Net, std::int64_t Width>
-void serve(const std::string& folder) {
+void serve_net(const std::string& folder) {
   Ours<Net, Width> ours(folder);
-  std::string line;
-  while (std::getline(std::cin, line)) {
-    std::istringstream words(line);
-    std::string question;
-    words >> question;
-    const std::string answer = ours.answer(question, words);
-    std::cout << question << ' ' << answer << ' ' << status_kilobytes("VmRSS") << std::endl;
-  }
+  serve(ours);
 }
 
 } // namespace
@@ -239,9 +231,9 @@ int main(int argc, char** argv) {
   }
   try {
     if (std::string(argv[1]) == "stack")
-      serve<Stack, 2048>(argv[2]);
+      serve_net<Stack, 2048>(argv[2]);
     else
-      serve<Wide, 5120>(argv[2]);
+      serve_net<Wide, 5120>(argv[2]);
   } catch (const std::exception& problem) {
     std::fprintf(stderr, "bench_peers: %s\n", problem.what());
     return 1;

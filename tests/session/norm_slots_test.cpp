@@ -18,57 +18,41 @@ using Norms =
           Let<"c", AddNorm<"sum", D>, "b", "x">, Let<"y", LayerNorm<"last", D>, "c">, Outputs<"y">>;
 using Net = NormSlots<Norms>;
 
-/// Tensors by name, of ramps.
-struct Tensors {
-  struct Entry {
-    std::string name;
-    std::vector<std::int64_t> shape;
-    std::vector<float> values;
-  };
-  std::vector<Entry> entries{};
+/// One row of a ramp.
+void add_ramp(FloatTensors& to, std::string name, std::int64_t size, float first, float step) {
+  std::vector<float> values(static_cast<std::size_t>(size));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = first + step * static_cast<float>(i);
+  to.add(std::move(name), {size}, std::move(values));
+}
 
-  void add(std::string name, std::int64_t size, float first, float step) {
-    std::vector<float> values(static_cast<std::size_t>(size));
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = first + step * static_cast<float>(i);
-    entries.push_back({std::move(name), {size}, std::move(values)});
-  }
-  std::string write(const std::string& path) const {
-    std::vector<NamedTensor> named;
-    for (const Entry& entry : entries)
-      named.push_back({entry.name, TensorView(entry.values.data(), DType::f32, entry.shape)});
-    write_safetensors(path, named);
-    return path;
-  }
-};
-
-Tensors base_weights() {
-  Tensors out;
-  out.add("first.weight", D, 0.5f, 0.25f);
-  out.add("heads.weight", 4, 1.5f, -0.25f);
+FloatTensors base_weights() {
+  FloatTensors out;
+  add_ramp(out, "first.weight", D, 0.5f, 0.25f);
+  add_ramp(out, "heads.weight", 4, 1.5f, -0.25f);
   for (const std::string norm : {"sum", "last"}) {
-    out.add(norm + ".weight", D, 1.0f, 0.125f);
-    out.add(norm + ".bias", D, -0.5f, 0.125f);
+    add_ramp(out, norm + ".weight", D, 1.0f, 0.125f);
+    add_ramp(out, norm + ".bias", D, -0.5f, 0.125f);
   }
   return out;
 }
 /// As ComfyUI has them.
-Tensors differences() {
-  Tensors out;
-  out.add("diffusion_model.first.diff", D, 0.25f, -0.125f);
-  out.add("diffusion_model.heads.diff", 4, -0.5f, 0.25f);
-  out.add("diffusion_model.sum.diff", D, 0.5f, 0.125f);
-  out.add("diffusion_model.sum.diff_b", D, 0.25f, 0.125f);
-  out.add("diffusion_model.last.diff_b", D, 1.0f, -0.25f);
+FloatTensors differences() {
+  FloatTensors out;
+  add_ramp(out, "diffusion_model.first.diff", D, 0.25f, -0.125f);
+  add_ramp(out, "diffusion_model.heads.diff", 4, -0.5f, 0.25f);
+  add_ramp(out, "diffusion_model.sum.diff", D, 0.5f, 0.125f);
+  add_ramp(out, "diffusion_model.sum.diff_b", D, 0.25f, 0.125f);
+  add_ramp(out, "diffusion_model.last.diff_b", D, 1.0f, -0.25f);
   return out;
 }
 /// base_weights() + strength * differences(), whose values are exact in float.
-Tensors sums(float strength) {
-  Tensors out = base_weights();
-  for (const Tensors::Entry& difference : differences().entries) {
+FloatTensors sums(float strength) {
+  FloatTensors out = base_weights();
+  for (const FloatTensors::Entry& difference : differences().entries) {
     std::string name = difference.name.substr(std::string_view("diffusion_model.").size());
     name = name.ends_with("_b") ? name.substr(0, name.size() - 6) + "bias"
                                 : name.substr(0, name.size() - 4) + "weight";
-    for (Tensors::Entry& entry : out.entries)
+    for (FloatTensors::Entry& entry : out.entries)
       for (std::size_t i = 0; entry.name == name && i < entry.values.size(); ++i)
         entry.values[i] += strength * difference.values[i];
   }
@@ -118,7 +102,7 @@ TEST_CASE("Norms have slots where they are asked for, and Targets close them aga
 
 TEST_CASE("What a norm's slot cannot take is refused in a sentence") {
   const TemporaryFolder folder;
-  const auto refusal_of = [&](const Tensors& file) {
+  const auto refusal_of = [&](const FloatTensors& file) {
     try {
       (void)load_adapter<Net>(file.write(folder.file("refused.safetensors")));
     } catch (const load_error& e) {
@@ -126,14 +110,14 @@ TEST_CASE("What a norm's slot cannot take is refused in a sentence") {
     }
     return std::string("not refused");
   };
-  Tensors lora;
-  lora.entries.push_back({"diffusion_model.first.lora_A.weight", {1, 1}, {1}});
-  lora.entries.push_back({"diffusion_model.first.lora_B.weight", {D, 1}, std::vector<float>(D)});
+  FloatTensors lora;
+  lora.add("diffusion_model.first.lora_A.weight", {1, 1}, {1});
+  lora.add("diffusion_model.first.lora_B.weight", {D, 1}, std::vector<float>(D));
   CHECK(refusal_of(lora).find("it is LoRA; the slot accepts diff, bias") != std::string::npos);
-  Tensors bias;
-  bias.add("diffusion_model.first.diff_b", D, 1, 1); // an RmsNorm has none
+  FloatTensors bias;
+  add_ramp(bias, "diffusion_model.first.diff_b", D, 1, 1); // an RmsNorm has none
   CHECK(refusal_of(bias).find("the module has no bias that it could change") != std::string::npos);
-  Tensors narrow;
-  narrow.add("diffusion_model.last.diff", 5, 1, 1);
+  FloatTensors narrow;
+  add_ramp(narrow, "diffusion_model.last.diff", 5, 1, 1);
   CHECK(refusal_of(narrow).find("expected [8, 1]") != std::string::npos);
 }

@@ -5,8 +5,6 @@
 
 #include <doctest/doctest.h>
 
-#include <map>
-
 using namespace tenon;
 using namespace tenon::test;
 
@@ -43,13 +41,14 @@ struct Delta {
   std::vector<double> values{};
 };
 
-/// A file of LoRAs, and what each changes.
+/// A file of LoRAs.
 class LoraFile {
  public:
   explicit LoraFile(std::string prefix = "diffusion_model.") : prefix_(std::move(prefix)) {}
 
-  const Delta& add(const std::string& module, std::int64_t out, std::int64_t in, std::int64_t rank,
-                   bool is_kohya = false) {
+  /// Returns what it changes.
+  Delta add(const std::string& module, std::int64_t out, std::int64_t in, std::int64_t rank,
+            bool is_kohya = false) {
     const float alpha = static_cast<float>(rank) * 1.5f;
     const auto draw = [this](std::int64_t size) {
       std::vector<float> values(static_cast<std::size_t>(size));
@@ -68,29 +67,17 @@ class LoraFile {
     put(prefix_ + module + (is_kohya ? ".lora_down.weight" : ".lora_A.weight"), {rank, in}, a);
     put(prefix_ + module + (is_kohya ? ".lora_up.weight" : ".lora_B.weight"), {out, rank}, b);
     put(prefix_ + module + ".alpha", {}, {alpha});
-    return deltas_[module] = std::move(delta);
+    return delta;
   }
   void put(std::string name, std::vector<std::int64_t> shape, std::vector<float> values) {
-    entries_.push_back({std::move(name), std::move(shape), std::move(values)});
+    tensors_.add(std::move(name), std::move(shape), std::move(values));
   }
-  [[nodiscard]] std::string write(const std::string& path) const {
-    std::vector<NamedTensor> named;
-    for (const Entry& entry : entries_)
-      named.push_back({entry.name, TensorView(entry.values.data(), DType::f32, entry.shape)});
-    write_safetensors(path, named);
-    return path;
-  }
+  [[nodiscard]] std::string write(const std::string& path) const { return tensors_.write(path); }
 
  private:
-  struct Entry {
-    std::string name;
-    std::vector<std::int64_t> shape;
-    std::vector<float> values;
-  };
   std::mt19937 random_{7};
   std::string prefix_;
-  std::vector<Entry> entries_{};
-  std::map<std::string, Delta> deltas_{};
+  FloatTensors tensors_{};
 };
 
 /// A model of `Net` whose weights are zeros, and a session.

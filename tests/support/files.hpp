@@ -17,6 +17,27 @@
 
 namespace tenon::test {
 
+/// F32 tensors of given values, kept until written; which returns the path.
+struct FloatTensors {
+  struct Entry {
+    std::string name;
+    std::vector<std::int64_t> shape;
+    std::vector<float> values;
+  };
+  std::vector<Entry> entries{};
+
+  void add(std::string name, std::vector<std::int64_t> shape, std::vector<float> values) {
+    entries.push_back({std::move(name), std::move(shape), std::move(values)});
+  }
+  std::string write(const std::string& path) const {
+    std::vector<NamedTensor> named;
+    for (const Entry& entry : entries)
+      named.push_back({entry.name, TensorView(entry.values.data(), DType::f32, entry.shape)});
+    write_safetensors(path, named);
+    return path;
+  }
+};
+
 /// Tensors of given names and shapes with normal values of standard deviation `sigma`, kept until written.
 class RandomTensors {
  public:

@@ -62,7 +62,7 @@ TENON_INLINE AdapterTargets targets_of(const Program& program) {
                       .kinds = slot.kinds,
                       .bias = slot.bias == no_index ? 0 : slot.out});
     }
-  std::vector<NameList::Entry> declared;
+  std::vector<NameList::Entry> declared; // part and parts: their order, and that they belong together
   for (const SliceEntry& slice : program.slices) {
     const SlotEntry& slot = program.slots[static_cast<std::size_t>(slice.slot)];
     const auto& [first, size, total, is_of_fused, of_inputs] = slice.range;

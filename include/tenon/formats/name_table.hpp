@@ -181,7 +181,7 @@ class NameTable {
   /// Made when a name is first not the model's own: most files need none of it.
   [[nodiscard]] NameList& others() {
     if (has_others_) return others_;
-    std::vector<NameList::Entry> all = declared_;
+    std::vector<NameList::Entry> all = std::move(declared_);
     for (std::size_t i = 0; i < names_.size(); ++i)
       visit_other_names(names_[i], [&](const OtherName& other) {
         all.push_back(
@@ -194,7 +194,7 @@ class NameTable {
   }
 
   std::vector<std::string> names_;
-  std::vector<NameList::Entry> declared_;
+  std::vector<NameList::Entry> declared_; ///< until others_ has them
   NameList own_{};
   NameList others_{};
   bool has_others_ = false;
