@@ -195,6 +195,26 @@ TEST_CASE("An adapter of a fused projection attaches to separate ones of unequal
                rows_of(all, 6, 2), 0, 0);
 }
 
+TEST_CASE("DoRA of a fused projection goes to separate ones with its magnitudes") {
+  ZeroBase<SplitLayer> base; // m V / |V| of zeros and B A: rows of length m
+  LoraFile file;
+  Delta all = file.add("attn.qkv", 10, D, 3);
+  std::vector<float> magnitude(10);
+  for (std::size_t i = 0; i < magnitude.size(); ++i) {
+    magnitude[i] = 0.5f + 0.25f * static_cast<float>(i);
+    double square = 0;
+    double* const row = all.values.data() + i * D;
+    for (std::int64_t j = 0; j < D; ++j) square += row[j] * row[j];
+    for (std::int64_t j = 0; j < D; ++j) row[j] *= static_cast<double>(magnitude[i]) / std::sqrt(square);
+  }
+  file.put("diffusion_model.attn.qkv.dora_scale", {10, 1}, std::move(magnitude));
+  const auto adapter = base.load(file);
+  const auto guard = base.session.template attach<merged>(adapter);
+  check_block(base.session, "attn.q", rows_of(all, 0, 6), 0, 0);
+  check_block(base.session, "attn.k", rows_of(all, 6, 2), 0, 0);
+  check_block(base.session, "attn.v", rows_of(all, 8, 2), 0, 0);
+}
+
 TEST_CASE("Each form attaches to a net of its own form as well") {
   ZeroBase<FusedLayer> fused;
   LoraFile one;
