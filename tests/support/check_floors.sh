@@ -8,13 +8,13 @@ cd "$1"
 
 find tenon -name '*.hpp' -print0 | sort -z | xargs -0 grep -HnE '^ *# *include *["<]' | awk -F: '
   BEGIN {
-    split("core memory|weights|kernels cuda|graph|layers|formats|adapters train|session library|models|interop distributed",
+    split("core memory|weights|kernels cuda|graph|layers|formats|adapters train|session library|models gpu|interop distributed",
           rows, "|")
     for (row in rows) { split(rows[row], names, " "); for (n in names) floor[names[n]] = row - 1 }
   }
   # "tenon/graph/shape.hpp" -> "graph", "tenon/tenon.hpp" -> "tenon.hpp"
   function folder(path) { sub("^tenon/", "", path); sub("/.*", "", path); return path }
-  function height(name) { return name == "tenon.hpp" ? 9 : (name in floor) ? floor[name] : -1 }
+  function height(name) { return name == "tenon.hpp" || name == "gpu.hpp" ? 9 : (name in floor) ? floor[name] : -1 }
   function complain(sentence) { print $1 ":" $2 ": " sentence; ++faults }
 
   /include *"/ { complain("includes with quotes; write <tenon/...>"); next }

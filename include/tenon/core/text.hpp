@@ -21,8 +21,11 @@ class TextPart {
   template <std::integral T>
     requires(!std::same_as<T, char> && !std::same_as<T, bool>)
   TextPart(T number) noexcept {
-    write(number < 0,
-          number < 0 ? 0 - static_cast<std::uint64_t>(number) : static_cast<std::uint64_t>(number));
+    if constexpr (std::signed_integral<T>)
+      write(number < 0,
+            number < 0 ? 0 - static_cast<std::uint64_t>(number) : static_cast<std::uint64_t>(number));
+    else
+      write(false, number);
   }
   // NOLINTEND(google-explicit-constructor)
   TextPart(const TextPart&) = delete;

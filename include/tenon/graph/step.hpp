@@ -119,6 +119,8 @@ struct StateView {
   }
 };
 
+struct DeviceRun; // gpu/device_run.hpp
+
 /// All that a step's function gets. Spans are as long as the step declared; absent weights have no data.
 struct StepContext {
   std::span<const WireView> inputs{};
@@ -133,6 +135,8 @@ struct StepContext {
   const kernels::ProductBackend* products = nullptr; ///< null: Tenon's own
   kernels::Workers workers{};                        ///< the session's threads, and scratch for each
   bool has_deltas = false;                           ///< for scratch: other kinds than LoRA may be attached
+  DeviceRun* device = nullptr;                       ///< of a step that runs on a device
+  std::int32_t number = 0;                           ///< of the step in its program
 };
 
 /// Computes the output. May throw `tenon::error` for values only a call can know (an id out of range).

@@ -23,6 +23,9 @@ struct LowRankTerm {
   /// Row i of B belongs to the weight's row first_row + i; rows of the weight beyond B's get nothing. So an
   /// adapter of one of several projections fits the weight that holds them all.
   std::int64_t first_row = 0;
+  /// Of a term beside a weight on a device: where `scale` lies in the device's memory, so that a recorded pass reads a
+  /// later one.
+  const float* scale_at = nullptr;
 };
 
 /// Rows of B for rows of the weight.
