@@ -21,15 +21,19 @@ class Buffer {
   /// Throws `budget_error` if the ledger's budget refuses them, `error{out_of_memory}` if its source has
   /// none.
   Buffer(Ledger& ledger, Category category, std::int64_t bytes, std::string_view operation)
-      : ledger_(&ledger), bytes_(bytes), category_(category) {
+      : Buffer(ledger, category, bytes, operation, ledger.source()) {}
+  /// The same from another source than the ledger's: memory that a device reads fast.
+  Buffer(Ledger& ledger, Category category, std::int64_t bytes, std::string_view operation,
+         const MemorySource& source)
+      : ledger_(&ledger), source_(source), bytes_(bytes), category_(category) {
     if (bytes == 0) return;
     ledger.charge(category, bytes, operation);
-    data_ = static_cast<std::byte*>(
-        ledger.source().allocate(static_cast<std::size_t>(bytes), ledger.source().context));
+    data_ = static_cast<std::byte*>(source.allocate(static_cast<std::size_t>(bytes), source.context));
     if (data_ != nullptr) return;
     ledger.discharge(category, bytes);
-    throw error(ErrorCode::out_of_memory, concat(operation, ": the system has no ", bytes_text(bytes), " (",
-                                                 bytes, " B) left; held: ", held_text(ledger.current())));
+    throw error(ErrorCode::out_of_memory,
+                concat(operation, ": ", ledger.place(), " has no ", bytes_text(bytes), " (", bytes,
+                       " B) left; held: ", held_text(ledger.current())));
   }
 
   Buffer(Buffer&& other) noexcept { swap(other); }
@@ -40,7 +44,7 @@ class Buffer {
   }
   ~Buffer() {
     if (data_ == nullptr) return;
-    ledger_->source().release(data_, static_cast<std::size_t>(bytes_), ledger_->source().context);
+    source_.release(data_, static_cast<std::size_t>(bytes_), source_.context);
     ledger_->discharge(category_, bytes_);
   }
 
@@ -50,6 +54,7 @@ class Buffer {
 
   void swap(Buffer& other) noexcept {
     std::swap(ledger_, other.ledger_);
+    std::swap(source_, other.source_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     std::swap(category_, other.category_);
@@ -57,6 +62,7 @@ class Buffer {
 
  private:
   Ledger* ledger_ = nullptr;
+  MemorySource source_{};
   std::byte* data_ = nullptr;
   std::int64_t bytes_ = 0;
   Category category_ = Category::scratch;

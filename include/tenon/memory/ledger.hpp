@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The account of every byte Tenon holds, by category, current and peak, with a budget over it.
-// A program has one ledger (`process_ledger()`) unless it hands its own to `open` and `load_adapter`.
+// A program has one ledger (`process_ledger()`) unless it hands its own to `open` and `load_adapter`. What lies in a
+// device's memory has an account of its own in it (`on_device`): the same categories, another budget.
 // Cost: a few counters under a spin lock, touched when memory is taken or given back, never in a forward
 // pass. Threads: every member may be called from any thread.
 #pragma once
@@ -13,21 +14,39 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace tenon {
 
 class PeakScope;
 
+inline constexpr std::string_view system_place = "the system";
+
 /// Every byte held, by category. Immovable: buffers keep a pointer to it.
 class Ledger {
  public:
   explicit Ledger(MemorySource source = system_memory()) noexcept : source_(source) {}
+  /// An account of what another place than the system's memory gives, as messages call it.
+  Ledger(MemorySource source, std::string_view place) : source_(source), place_(place) {}
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 
   [[nodiscard]] const MemorySource& source() const noexcept { return source_; }
+  /// "the system", or the device whose memory this counts.
+  [[nodiscard]] std::string_view place() const noexcept { return place_; }
+
+  /// The account of what `source`, a device's memory, gives; made when it is first asked for, and then always the
+  /// same. Bytes in it are not this ledger's.
+  [[nodiscard]] Ledger& on_device(const MemorySource& source, std::string_view place);
+  /// Of the device that was asked for first, or null.
+  [[nodiscard]] const Ledger* device() const noexcept {
+    const SpinScope scope(lock_);
+    return device_.get();
+  }
 
   [[nodiscard]] BytesByCategory current() const noexcept {
     const SpinScope scope(lock_);
@@ -96,7 +115,7 @@ class Ledger {
     current_[category] -= bytes;
   }
 
-  /// A table for people: each category's current and peak bytes, the total, the budget.
+  /// A table for people: each category's current and peak bytes, the total, the budget; then those of devices.
   [[nodiscard]] std::string table() const;
 
  private:
@@ -106,16 +125,18 @@ class Ledger {
     return budget_ < 0 || asked <= 0 || asked <= budget_ - current_.budgeted();
   }
   void enter(Category category, std::int64_t bytes) noexcept;
-  [[noreturn]] static void refuse(const BytesByCategory& held, std::int64_t budget, std::int64_t asked,
-                                  std::string_view operation);
+  [[noreturn]] void refuse(const BytesByCategory& held, std::int64_t budget, std::int64_t asked,
+                           std::string_view operation) const;
 
   MemorySource source_;
+  std::string place_{system_place};
   mutable SpinLock lock_{};
   BytesByCategory current_{};
   BytesByCategory peak_{};
   std::int64_t peak_total_ = 0;
   std::int64_t budget_ = -1;
   PeakScope* scopes_ = nullptr;
+  std::unique_ptr<Ledger> device_{}; ///< and from there to the next device
 };
 
 /// The peak inside a scope: construct, run, read. Scopes may nest and overlap in any order.
@@ -169,8 +190,17 @@ inline void Ledger::enter(Category category, std::int64_t bytes) noexcept {
     raise(scope->peak_, scope->peak_total_);
 }
 
+inline Ledger& Ledger::on_device(const MemorySource& source, std::string_view place) {
+  auto fresh = std::make_unique<Ledger>(source, place); // before the lock, under which nothing may throw
+  std::unique_lock<SpinLock> lock(lock_);
+  for (std::unique_ptr<Ledger>* at = &device_;; at = &(*at)->device_) {
+    if (*at == nullptr) *at = std::move(fresh);
+    if ((*at)->source_ == source) return **at;
+  }
+}
+
 inline void Ledger::refuse(const BytesByCategory& held, std::int64_t budget, std::int64_t asked,
-                           std::string_view operation) {
+                           std::string_view operation) const {
   const std::int64_t room = budget > held.budgeted() ? budget - held.budgeted() : 0;
   throw budget_error(ErrorCode::budget_exceeded,
                      concat(operation, ": asked for ", bytes_text(asked), " (", asked,
@@ -200,6 +230,7 @@ inline std::string Ledger::table() const {
   row("total", bytes_text(now.total()), bytes_text(peak_total()));
   const std::int64_t limit = budget();
   row("budget", limit < 0 ? "none" : bytes_text(limit), "");
+  if (const Ledger* const next = device()) out += concat("on ", next->place_, ":\n", next->table());
   return out;
 }
 

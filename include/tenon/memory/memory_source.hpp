@@ -31,9 +31,11 @@ inline constexpr std::size_t huge_block_bytes = std::size_t{4} * 1024 * 1024;
 /// A pair of functions that gives and takes back `memory_alignment`-aligned blocks.
 /// `allocate` returns nullptr when it has no bytes; `release` gets the size that was asked for.
 struct MemorySource {
-  void* (*allocate)(std::size_t bytes, void* context) noexcept;
-  void (*release)(void* block, std::size_t bytes, void* context) noexcept;
+  void* (*allocate)(std::size_t bytes, void* context) noexcept = nullptr;
+  void (*release)(void* block, std::size_t bytes, void* context) noexcept = nullptr;
   void* context = nullptr;
+
+  friend bool operator==(const MemorySource&, const MemorySource&) = default;
 };
 
 #if defined(_WIN32)

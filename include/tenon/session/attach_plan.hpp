@@ -67,14 +67,22 @@ struct AttachPlan {
   std::int64_t delta_count = 0;      ///< the same for other kinds
   std::int64_t gathered_delta_count = 0;
   std::int64_t bias_count = 0;
-  std::int64_t gain_floats = 0; ///< of DoRA and IA3, made when it is attached
-  std::int64_t loss_blocks = 0; ///< of the largest weight, if the loss is measured
-  BytesByCategory bytes{};      ///< that the guard will hold
+  std::int64_t gain_floats = 0;   ///< of DoRA and IA3, made when it is attached
+  std::int64_t loss_blocks = 0;   ///< of the largest weight, if the loss is measured
+  BytesByCategory bytes{};        ///< that the guard will hold
+  BytesByCategory device_bytes{}; ///< the same of the device's memory, where the model is on one
   AttachCost cost{};
   std::uint64_t generation = 0;      ///< of the session when it was counted
   std::span<OverlayNode> replaced{}; ///< of a guard that switches to this plan, by ascending slot
 
   [[nodiscard]] bool writes_weights() const noexcept { return mode != AttachMode::side_path; }
+  /// Where overlays are.
+  [[nodiscard]] BytesByCategory& bytes_at_weights() noexcept {
+    return session->is_on_device() ? device_bytes : bytes;
+  }
+  [[nodiscard]] const BytesByCategory& bytes_at_weights() const noexcept {
+    return session->is_on_device() ? device_bytes : bytes;
+  }
   /// Whether there is more than LoRA: layers then need other scratch.
   [[nodiscard]] bool has_deltas() const noexcept { return delta_count > 0 || bias_count > 0; }
   /// Of adapter `a` at a slot.
@@ -105,7 +113,8 @@ struct AttachPlan {
     return count;
   }
   /// Bytes from one overlay to the next in the guard's block.
-  [[nodiscard]] static std::int64_t overlay_stride(const TensorView& base) noexcept {
+  [[nodiscard]] std::int64_t overlay_stride(const TensorView& base) const noexcept {
+    if (session->is_on_device()) return on_device_boundary(base.bytes());
     return (base.bytes() + wire_alignment - 1) / wire_alignment * wire_alignment;
   }
 };
@@ -114,6 +123,16 @@ struct AttachPlan {
 TENON_INLINE void count_plan(AttachPlan& plan);
 
 #if TENON_HAS_BODIES
+/// What a device holds beside overlays: adapters that are not there yet, and the scales of side terms.
+inline void count_on_device(AttachPlan& plan) {
+  std::int64_t& bytes = plan.device_bytes[Category::adapter];
+  for (auto at = plan.adapters.begin(); at != plan.adapters.end(); ++at)
+    if (std::find(plan.adapters.begin(), at, *at) == at &&
+        !plan.session->model().residency->is_resident(**at))
+      bytes += bytes_of(adapter_pieces(**at));
+  if (!plan.writes_weights()) bytes += plan.term_count * static_cast<std::int64_t>(sizeof(float));
+}
+
 TENON_INLINE void count_plan(AttachPlan& plan) {
   SessionState& session = *plan.session;
   const bool is_side_path = plan.mode == AttachMode::side_path;
@@ -122,6 +141,7 @@ TENON_INLINE void count_plan(AttachPlan& plan) {
   plan.delta_count = plan.gathered_delta_count = plan.bias_count = plan.gain_floats = 0;
   plan.slot_weights.resize(plan.adapters.size());
   plan.bytes = {};
+  plan.device_bytes = {};
   plan.cost = {};
   plan.generation = session.adapter_generation();
   for (const auto& adapter : plan.adapters) {
@@ -142,7 +162,10 @@ TENON_INLINE void count_plan(AttachPlan& plan) {
       plan.cost.add_delta(delta, base, is_side_path);
     }
   }
-  if (plan.has_deltas()) plan.bytes[Category::scratch] = session.workspace().growth_for_deltas();
+  if (session.is_on_device())
+    count_on_device(plan);
+  else if (plan.has_deltas())
+    plan.bytes[Category::scratch] = session.workspace().growth_for_deltas();
   sort_by(plan.slots, [](std::int32_t a, std::int32_t b) { return a < b; });
   plan.slots.erase(std::unique(plan.slots.begin(), plan.slots.end()), plan.slots.end());
 
@@ -167,7 +190,8 @@ TENON_INLINE void count_plan(AttachPlan& plan) {
     plan.gathered_delta_count += plan.deltas_below(slot);
     plan.cost.bytes_read += base.bytes();
     plan.cost.bytes_written += base.bytes();
-    if (plan.mode == AttachMode::merged) plan.bytes[Category::overlay] += AttachPlan::overlay_stride(base);
+    if (plan.mode == AttachMode::merged)
+      plan.bytes_at_weights()[Category::overlay] += plan.overlay_stride(base);
   }
   if (plan.measures_loss) {
     for (const std::int32_t slot : plan.slots)

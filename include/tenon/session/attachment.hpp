@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <new>
 #include <span>
 #include <string_view>
@@ -28,12 +29,14 @@ class Attachment {
   /// weights. Throws as Buffer does.
   Attachment(const AttachPlan& plan, std::byte* overlay_bytes, std::string_view operation)
       : nodes_(plan.session->ledger(), Category::adapter, plan.bytes[Category::adapter], operation) {
+    if (plan.session->is_on_device()) move_adapters(plan, operation);
     if (plan.writes_weights())
       make_overlays(plan, overlay_bytes);
     else
       make_side_terms(plan);
     make_biases(plan);
     gains_ = carve<float>(plan.gain_floats);
+    if (DeviceLane* const lane = plan.session->lane(); lane != nullptr) send_scales(*lane);
   }
 
   /// Sets the terms of other kinds than LoRA: their scales, and gains from the pristine weights. For DoRA that
@@ -91,6 +94,30 @@ class Attachment {
     return {first, static_cast<std::size_t>(count)};
   }
 
+  /// The adapters' tensors to the device, where they are not there; and room for the scales of side terms.
+  void move_adapters(const AttachPlan& plan, std::string_view operation) {
+    for (const auto& adapter : plan.adapters)
+      residents_.push_back(plan.session->model().residency->use(adapter, *plan.session->lane()));
+    if (!plan.writes_weights())
+      scales_ = Buffer(*plan.session->model().memory, Category::adapter,
+                       plan.term_count * static_cast<std::int64_t>(sizeof(float)), operation);
+  }
+  void send_scales(DeviceLane& lane) {
+    if (sides_.empty()) return;
+    std::vector<float> scales;
+    for (SideTerm& side : sides_) {
+      side.term.scale_at = reinterpret_cast<const float*>(scales_.data()) + scales.size();
+      scales.push_back(side.term.scale);
+    }
+    lane.upload(scales_.data(), std::as_bytes(std::span(scales)));
+  }
+  [[nodiscard]] kernels::LowRankTerm term_of(const AttachPlan& plan, std::size_t adapter,
+                                             const SlotFactors& factors) const noexcept {
+    kernels::LowRankTerm term = low_rank_term(factors, plan.weight_at(adapter, factors.slot));
+    if (!residents_.empty()) residents_[adapter]->place(term);
+    return term;
+  }
+
   /// Where a delta's term will be; set by `fill_deltas`.
   struct DeltaOrder {
     const SlotDelta* delta = nullptr;
@@ -104,7 +131,7 @@ class Attachment {
     side_slots_.reserve(sides_.size());
     for (std::size_t a = 0; a < plan.adapters.size(); ++a) {
       for (const SlotFactors& factors : plan.adapters[a]->factors) {
-        sides_[side_slots_.size()].term = low_rank_term(factors, plan.weight_at(a, factors.slot));
+        sides_[side_slots_.size()].term = term_of(plan, a, factors);
         side_slots_.push_back(factors.slot);
       }
       for (const SlotDelta& delta : plan.adapters[a]->deltas)
@@ -117,7 +144,9 @@ class Attachment {
     bias_slots_.reserve(biases_.size());
     for (std::size_t a = 0; a < plan.adapters.size(); ++a)
       for (const SlotBias& bias : plan.adapters[a]->biases) {
-        biases_[bias_slots_.size()].term = bias_term(bias, plan.weight_at(a, bias.slot));
+        kernels::BiasTerm& term = biases_[bias_slots_.size()].term;
+        term = bias_term(bias, plan.weight_at(a, bias.slot));
+        if (!residents_.empty()) residents_[a]->place(term);
         bias_slots_.push_back(bias.slot);
       }
   }
@@ -157,7 +186,7 @@ class Attachment {
       for (std::size_t a = 0; a < plan.adapters.size(); ++a) {
         const std::vector<SlotFactors>& factors = plan.adapters[a]->factors;
         for (; next[a] < factors.size() && factors[next[a]].slot == plan.slots[i]; ++next[a])
-          terms[made++] = low_rank_term(factors[next[a]], plan.weight_at(a, plan.slots[i]));
+          terms[made++] = term_of(plan, a, factors[next[a]]);
         const std::vector<SlotDelta>& others = plan.adapters[a]->deltas;
         for (; next_delta[a] < others.size() && others[next_delta[a]].slot == plan.slots[i]; ++next_delta[a])
           delta_orders_.push_back({&others[next_delta[a]], a, &deltas[delta_orders_.size()]});
@@ -177,12 +206,14 @@ class Attachment {
           overlay.deltas.size() + static_cast<std::size_t>(plan.deltas_below(overlay.slot));
       overlay.gathered_deltas = gathered_deltas.first(delta_room);
       gathered_deltas = gathered_deltas.subspan(delta_room);
-      if (!overlay.is_in_place) bytes += AttachPlan::overlay_stride(slots.source(overlay.slot));
+      if (!overlay.is_in_place) bytes += plan.overlay_stride(slots.source(overlay.slot));
     }
   }
 
   Buffer nodes_{};
   std::int64_t carved_ = 0;
+  std::vector<std::shared_ptr<const ResidentAdapter>> residents_{}; ///< by adapter; empty on the host
+  Buffer scales_{};                                                 ///< of side terms, on a device
   std::span<SideTerm> sides_{};
   std::vector<std::int32_t> side_slots_{};
   std::span<SideDelta> side_deltas_{};

@@ -53,10 +53,10 @@ TENON_INLINE AttachPlan choose_mode(AttachPlan side, const Expect& expect) {
   AttachPlan other = side;
   other.mode = AttachMode::merged;
   count_plan(other);
-  const std::int64_t overlays = other.bytes[Category::overlay];
-  BytesByCategory more = other.bytes;
+  const std::int64_t overlays = other.bytes_at_weights()[Category::overlay];
+  BytesByCategory more = other.bytes_at_weights();
   more[Category::overlay] -= std::min(overlays, session.overlays().kept_bytes()); // which give way, or serve
-  if (!session.ledger().has_room_for(more)) {
+  if (!session.model().memory->has_room_for(more)) {
     if (!session.can_merge_in_place())
       return stay("side path: overlays of ", bytes_text(overlays), " do not fit the budget");
     other.mode = AttachMode::in_place;

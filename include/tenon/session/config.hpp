@@ -18,8 +18,17 @@ struct WeightsDType {
   constexpr WeightsDType() = default;
   // NOLINTNEXTLINE(google-explicit-constructor): `.weights = tn::bf16` must read as an assignment
   constexpr WeightsDType(DType only) : dtype(only), any(false) {}
+  constexpr WeightsDType(DType given, bool is_any)
+      : dtype(given), any(is_any) {} // nvcc writes values by members
 };
 inline constexpr WeightsDType any_dtype{};
+
+/// Where a model's weights lie and its sessions compute.
+enum class MemorySpace : std::uint8_t {
+  host,
+  device, ///< a GPU, or what stands in for one: needs <tenon/gpu.hpp>
+};
+inline constexpr MemorySpace device = MemorySpace::device;
 
 struct Config {
   /// What the checkpoint must hold; another type is refused at `open`.
@@ -29,6 +38,10 @@ struct Config {
   /// Bytes that the model's ledger may hold beside mapped base weights; negative: no limit. A model with a
   /// budget has a ledger of its own.
   std::int64_t budget = -1;
+  /// Where it is all done. Programs are the same for each.
+  MemorySpace memory = MemorySpace::host;
+  /// The same for the device's memory, base weights included.
+  std::int64_t device_budget = -1;
 };
 
 /// What is wrong with a configuration's element types: the first fault alone, so that a compiler says one sentence.
@@ -54,8 +67,10 @@ struct ConfigMandates {
       element_type_fault(C) != ConfigFault::accumulate,
       "tenon::Config: accumulate must be f32; products are accumulated, and activations kept, in no "
       "other type, whatever the weights are");
-  static_assert(C.budget != 0,
+  static_assert(C.budget != 0 && C.device_budget != 0,
                 "tenon::Config: a budget of 0 bytes lets no session begin; leave it out for no limit");
+  static_assert(C.memory == device || C.device_budget < 0,
+                "tenon::Config: a budget for a device needs .memory = tn::device");
 };
 
 } // namespace tenon

@@ -93,6 +93,11 @@ class [[nodiscard]] Guard {
     for (const auto& adapter : plan.adapters) adapter->file.check_unchanged();
   }
 
+  /// Refuses bytes that do not fit their budgets, and what a device does not do. Throws `budget_error`,
+  /// `error{unsupported}`.
+  TENON_INLINE static void require(const AttachPlan& plan, const BytesByCategory& at_weights,
+                                   std::string_view operation);
+
   /// Makes gains and writes the overlays' bytes. If it is stopped, all bytes that were there before are there
   /// again.
   TENON_INLINE static void write(Attachment& attachment, const AttachPlan& plan, ProgressRef progress);
@@ -115,9 +120,9 @@ TENON_INLINE Guard::Guard(AttachPlan plan, ProgressRef progress) : plan_(std::mo
   // guards have come and gone, or the session's threads and scratch are others
   if (plan_.generation != session.adapter_generation() || plan_.has_deltas()) count_plan(plan_);
   check_files(plan_);
-  session.overlays().require(plan_.bytes, operation);
+  require(plan_, plan_.bytes_at_weights(), operation);
   Workspace::Growth scratch(session.workspace(), plan_.has_deltas());
-  OverlayPool::Loan overlays(session.overlays(), plan_.bytes[Category::overlay], operation);
+  OverlayPool::Loan overlays(session.overlays(), plan_.bytes_at_weights()[Category::overlay], operation);
   attachment_ = Attachment(plan_, overlays.data(), operation);
   write(attachment_, plan_, progress);
   attachment_.link(session.slots()); // nothing from here on can fail
@@ -152,9 +157,9 @@ TENON_INLINE void Guard::switch_to(AttachPlan next, ProgressRef progress) {
   check_files(next);
   const std::string operation = concat("switch (", attach_mode_name(plan_.mode), ")");
   const bool keeps_bytes = next.slots == plan_.slots;
-  BytesByCategory asked = next.bytes;
+  BytesByCategory asked = next.bytes_at_weights();
   if (keeps_bytes) asked[Category::overlay] = 0;
-  session.overlays().require(asked, operation);
+  require(next, asked, operation);
   OverlayPool::Loan bytes(session.overlays(), asked[Category::overlay], operation);
   Workspace::Growth scratch(session.workspace(), next.has_deltas());
   Attachment fresh(next, keeps_bytes ? overlay_bytes_.data() : bytes.data(), operation);
@@ -170,6 +175,27 @@ TENON_INLINE void Guard::switch_to(AttachPlan next, ProgressRef progress) {
   plan_ = std::move(next);
   plan_.replaced = {};
   session.guard_switches();
+}
+
+TENON_INLINE void Guard::require(const AttachPlan& plan, const BytesByCategory& at_weights,
+                                 std::string_view operation) {
+  SessionState& session = *plan.session;
+  session.overlays().require(at_weights, operation);
+  if (!session.is_on_device()) return;
+  session.ledger().require(plan.bytes, operation);
+  if (plan.measures_loss)
+    throw error(ErrorCode::unsupported,
+                concat(operation, ": the loss of a merge is measured on the host only"));
+  for (const auto& adapter : plan.adapters)
+    if (!adapter->deltas.empty()) {
+      const SlotDelta& first = adapter->deltas.front();
+      const std::string slot = slot_path(session.program(), first.slot);
+      throw error(
+          ErrorCode::unsupported,
+          concat(operation, ": ", adapter->file.path(), " has ", adapter_kind_name(first.kind), " at ", slot,
+                 ", and a device takes LoRA and biases; convert it to LoRA, or attach it on the host"),
+          {.file = adapter->file.path(), .layer = slot});
+    }
 }
 
 TENON_INLINE void Guard::write(Attachment& attachment, const AttachPlan& plan, ProgressRef progress) {

@@ -10,7 +10,9 @@
 #include <tenon/graph/tables.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/config.hpp>
+#include <tenon/session/device.hpp>
 #include <tenon/session/model_use.hpp>
+#include <tenon/session/residency.hpp>
 #include <tenon/weights/checkpoint.hpp>
 
 #include <memory>
@@ -35,11 +37,15 @@ struct ModelData {
   std::unique_ptr<Ledger> own_ledger{}; ///< of a model whose configuration has a budget
   Ledger* ledger = nullptr;
   Checkpoint checkpoint;
+  std::shared_ptr<Device> device{};             ///< null: the model is the host's
   std::vector<TensorView> weights{};            ///< by the program's numbering, loops expanded
   std::vector<std::string_view> unused_names{}; ///< tensors of the checkpoint that the net does not name
   Buffer own{};                                 ///< what the weights are views of, if not of the mapping
   std::optional<Checkpoint> other_source{};     ///< `OpenOptions::restore_from`
   std::vector<TensorView> sources{};            ///< pristine: the weights, or what they were copied from
+  Ledger* memory =
+      nullptr; ///< where weights, overlays and activations are entered: the device's, or `ledger`
+  std::unique_ptr<Residency> residency{}; ///< of a model on a device
   mutable ModelUse use{};
 
   [[nodiscard]] bool owns_weights() const noexcept { return own.bytes() > 0; }
@@ -52,7 +58,16 @@ struct ModelData {
 
 /// `open` below its types. Throws as it does.
 [[nodiscard]] TENON_INLINE std::shared_ptr<const ModelData>
-open_model(const Program& program, const std::string& path, const Config& config, const OpenOptions& options);
+open_model(const Program& program, const std::string& path, const Config& config, const OpenOptions& options,
+           const std::shared_ptr<Device>& target);
+
+/// Opens the device of a configuration: the machine's first; <tenon/gpu.hpp> has the one for `tn::device`.
+template <MemorySpace Space>
+struct DefaultDevice {
+  static_assert(Space == MemorySpace::host,
+                "tenon::Config: .memory = tn::device needs #include <tenon/gpu.hpp>");
+  [[nodiscard]] static std::shared_ptr<Device> open() { return nullptr; }
+};
 
 template <class Net, Config C = Config{}>
 class Model : ConfigMandates<C> {
@@ -64,8 +79,10 @@ class Model : ConfigMandates<C> {
   explicit Model(std::shared_ptr<const ModelData> data) noexcept : data_(std::move(data)) {}
 
   [[nodiscard]] Ledger& ledger() const noexcept { return *data_->ledger; }
+  /// Of the device's memory; `ledger()` for a model of the host.
+  [[nodiscard]] Ledger& device_ledger() const noexcept { return *data_->memory; }
   /// Weights by the net's numbering (see `weights<Net>`), loops expanded; views of the mapping, or of the
-  /// model's own memory.
+  /// model's own memory, which may be a device's.
   [[nodiscard]] std::span<const TensorView> weights() const noexcept { return data_->weights; }
   /// Tensors of the checkpoint that the net does not use.
   [[nodiscard]] std::span<const std::string_view> unused_names() const noexcept {
@@ -80,10 +97,18 @@ class Model : ConfigMandates<C> {
 
 /// Maps `path` (a .safetensors file, an index of shards, or a folder with either) as a model of type `Net`.
 /// Throws `load_error`, naming every weight that does not fit; for own weights `budget_error` and
-/// `error{out_of_memory}`; nothing is held then.
+/// `error{out_of_memory}`; nothing is held then. With `.memory = tn::device` the weights are copied to the machine's
+/// first device; throws `error{device}` where there is none.
 template <class Net, Config C = Config{}>
 [[nodiscard]] Model<Net, C> open(const std::string& path, const OpenOptions& options = {}) {
-  return Model<Net, C>(open_model(program_of<Net>(), path, C, options));
+  return Model<Net, C>(open_model(program_of<Net>(), path, C, options, DefaultDevice<C.memory>::open()));
+}
+/// The same on the device given.
+template <class Net, Config C>
+  requires(C.memory == device)
+[[nodiscard]] Model<Net, C> open(const std::string& path, const std::shared_ptr<Device>& target,
+                                 const OpenOptions& options = {}) {
+  return Model<Net, C>(open_model(program_of<Net>(), path, C, options, target));
 }
 
 } // namespace tenon

@@ -66,22 +66,37 @@ inline void bind_weights(const Program& program, std::string_view prefix, Weight
     if (!used[i]) unused_names.push_back(checkpoint.tensors()[i].name);
 }
 
+/// The weights, and all that sessions take, into the device's memory.
+inline void move_to_device(ModelData& model, const std::shared_ptr<Device>& target, std::int64_t budget) {
+  model.device = target;
+  model.memory = &model.ledger->on_device(target->memory(), target->name());
+  if (budget >= 0) model.memory->set_budget(budget);
+  const std::unique_ptr<DeviceLane> lane = target->make_lane(*model.ledger);
+  model.own = own_weights(model.weights, *model.memory, lane.get());
+  model.residency = std::make_unique<Residency>(*target, *model.ledger, *model.memory);
+}
+
 TENON_INLINE std::shared_ptr<const ModelData> open_model(const Program& program, const std::string& path,
-                                                         const Config& config, const OpenOptions& options) {
+                                                         const Config& config, const OpenOptions& options,
+                                                         const std::shared_ptr<Device>& target) {
   static_cast<void>(kernels::vector_kernels()); // an impossible wish is refused here, not in a pass
   std::unique_ptr<Ledger> own;
   Ledger* ledger = options.ledger;
-  if (ledger != nullptr && config.budget >= 0)
+  const bool has_budget = config.budget >= 0 || config.device_budget >= 0;
+  if (ledger != nullptr && has_budget)
     throw error(
         ErrorCode::bad_argument,
         "open: expected either a ledger or a configuration with a budget, got both; set the ledger's budget");
-  if (config.budget >= 0) {
+  if (has_budget) {
     own = std::make_unique<Ledger>();
     own->set_budget(config.budget);
     ledger = own.get();
   }
   if (ledger == nullptr) ledger = &process_ledger();
-  if (!options.own_weights && !options.restore_from.empty())
+  if (config.memory == device && target == nullptr)
+    throw error(ErrorCode::device, "open: expected a device for .memory = tn::device, got none");
+  const bool owns_weights = options.own_weights || target != nullptr;
+  if (!owns_weights && !options.restore_from.empty())
     throw error(ErrorCode::bad_argument,
                 "open: restore_from is where own weights are restored from; set own_weights too");
   auto model = std::make_shared<ModelData>(std::move(own), ledger,
@@ -89,15 +104,17 @@ TENON_INLINE std::shared_ptr<const ModelData> open_model(const Program& program,
   bind_weights(program, options.prefix, config.weights, model->checkpoint, model->weights,
                model->unused_names);
   model->sources = model->weights;
-  if (options.own_weights) {
-    model->own = own_weights(model->weights, *ledger);
-    if (!options.restore_from.empty()) {
-      std::vector<std::string_view> unused;
-      model->other_source = Checkpoint::open(options.restore_from, *ledger, Category::base_mapped);
-      bind_weights(program, options.prefix, config.weights, *model->other_source, model->sources, unused);
-      check_copies(model->weights, model->sources, options.restore_from);
-    }
+  model->memory = ledger;
+  if (!options.restore_from.empty()) {
+    std::vector<std::string_view> unused;
+    model->other_source = Checkpoint::open(options.restore_from, *ledger, Category::base_mapped);
+    bind_weights(program, options.prefix, config.weights, *model->other_source, model->sources, unused);
+    check_copies(model->weights, model->sources, options.restore_from);
   }
+  if (target != nullptr)
+    move_to_device(*model, target, config.device_budget);
+  else if (owns_weights)
+    model->own = own_weights(model->weights, *ledger, nullptr);
   return model;
 }
 

@@ -18,6 +18,8 @@ TENON_INLINE void SessionState::run(std::span<const TensorView> inputs) {
 }
 
 TENON_INLINE void SessionState::run(std::span<const TensorView> inputs, StateTable& states) {
+  if (device_)
+    throw error(ErrorCode::unsupported, "run: a KvCache is the host's; this session's model is on a device");
   const Dims dims = dims_of_inputs(program_, inputs, workspace_);
   states.begin(dims, this, generation_);
   workspace_.reserve_for_states(states.capacity());
@@ -35,13 +37,19 @@ TENON_INLINE void SessionState::run(std::span<const TensorView> inputs, StateTab
 TENON_INLINE void SessionState::compute(std::span<const TensorView> inputs, const Dims& dims) {
   workspace_.plan(dims);
   const std::span<WireView> wires = workspace_.wires();
-  for (std::size_t i = 0; i < inputs.size(); ++i)
-    wires[index(program_.inputs[i])].data =
-        const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
   model_->use.check_weights();
   refresh();
+  if (device_) {
+    device_->reserve(dims);
+    device_->take_inputs(inputs, wires);
+  } else {
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      wires[index(program_.inputs[i])].data =
+          const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
+  }
   try {
     run_steps(wires);
+    if (device_) device_->give_outputs(wires);
   } catch (...) {
     workspace_.lay_out_again(); // a loop may have left its buffers in each other's places
     throw;
@@ -89,20 +97,26 @@ TENON_INLINE void SessionState::run_step(const Step& step, std::span<const WireV
     temporaries[temporary_count] = wires[index(step.temporaries[temporary_count])];
   for (std::size_t i = 0; i < weights.size(); ++i)
     if (step.weights[i] != no_index) weights[i] = weight_of(program_.weights[index(step.weights[i])], here);
-  step.run({.inputs = {inputs.data(), input_count},
-            .output = wires[index(step.output)],
-            .temporaries = {temporaries.data(), temporary_count},
-            .weights = weights,
-            .slot = step.slot == no_index ? nullptr
-                                          : &slots_.active(program_.slots[index(step.slot)].base +
-                                                           static_cast<std::int32_t>(here)),
-            .state = step.state == no_index || states_ == nullptr
-                         ? StateView{}
-                         : states_->view(program_.states[index(step.state)], here),
-            .past = states_ == nullptr ? 0 : states_->tokens(),
-            .params = step.params,
-            .products = products_,
-            .workers = workspace_.workers()});
+  const StepContext context{
+      .inputs = {inputs.data(), input_count},
+      .output = wires[index(step.output)],
+      .temporaries = {temporaries.data(), temporary_count},
+      .weights = weights,
+      .slot = step.slot == no_index
+                  ? nullptr
+                  : &slots_.active(program_.slots[index(step.slot)].base + static_cast<std::int32_t>(here)),
+      .state = step.state == no_index || states_ == nullptr
+                   ? StateView{}
+                   : states_->view(program_.states[index(step.state)], here),
+      .past = states_ == nullptr ? 0 : states_->tokens(),
+      .params = step.params,
+      .products = products_,
+      .workers = device_ ? kernels::Workers{} : workspace_.workers(),
+      .number = static_cast<std::int32_t>(&step - program_.steps.data())};
+  if (device_)
+    device_->run(index(context.number), context, workspace_);
+  else
+    step.run(context);
 }
 
 } // namespace tenon

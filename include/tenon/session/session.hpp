@@ -48,7 +48,7 @@ class Session {
   Session(const Model<Net, C>& model, const Dims& dims) : state_(program_of<Net>(), model.data(), dims) {}
 
   /// Makes room for forward passes of these dimensions, so that they allocate nothing. Strong guarantee.
-  void reserve(const Dims& dims) { state_.workspace().reserve(dims); }
+  void reserve(const Dims& dims) { state_.reserve(dims); }
 
   /// From now on this many threads share the work of forward passes and attaches; 1 at first. Results are the
   /// same bits with any number. Each has scratch of its own. Strong guarantee; throws `error{bad_argument}`,
@@ -137,6 +137,8 @@ class Session {
 
   // --- what is held ------------------------------------------------------------------------------
   [[nodiscard]] Ledger& ledger() const noexcept { return state_.ledger(); }
+  /// Of the device's memory; `ledger()` for a model of the host.
+  [[nodiscard]] Ledger& device_ledger() const noexcept { return *state_.model().memory; }
   [[nodiscard]] std::int64_t activation_bytes() const noexcept {
     return state_.workspace().activation_bytes();
   }
@@ -144,8 +146,8 @@ class Session {
   /// Changes with every attach and release: what a caller derives from weights (a cache of keys and values,
   /// of text embeddings) is stale once this differs.
   [[nodiscard]] std::uint64_t adapter_generation() const noexcept { return state_.adapter_generation(); }
-  /// The weight that slot `i` computes with now: a view of the base, or of an overlay; [out, in * kernel] for a
-  /// convolution's.
+  /// The weight that slot `i` computes with now: a view of the base, or of an overlay, which may be a device's memory;
+  /// [out, in * kernel] for a convolution's.
   [[nodiscard]] const TensorView& slot_weight(std::int32_t i) const noexcept {
     return state_.slots().active(i).weight;
   }

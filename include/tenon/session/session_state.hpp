@@ -6,6 +6,7 @@
 
 #include <tenon/core/compiled.hpp>
 #include <tenon/core/fatal.hpp>
+#include <tenon/session/device_side.hpp>
 #include <tenon/session/model.hpp>
 #include <tenon/session/overlay_pass.hpp>
 #include <tenon/session/overlay_pool.hpp>
@@ -14,6 +15,8 @@
 #include <tenon/session/workspace.hpp>
 
 #include <memory>
+#include <optional>
+#include <utility>
 
 namespace tenon {
 
@@ -44,10 +47,22 @@ class SessionState {
   template <class AfterBand>
   void write(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped, LossRoom loss,
              AfterBand after_band) {
-    write_overlay(slots_, node, below, skipped, workspace_.workers(), drops_covered_pages_, loss, after_band);
+    if (!device_)
+      return write_overlay(slots_, node, below, skipped, workspace_.workers(), drops_covered_pages_, loss,
+                           after_band);
+    write_on_device(node, below, skipped);
+    after_band(slots_.source(node.slot).bytes());
   }
   /// Makes the topmost overlays again that lost a term below them.
   TENON_INLINE void refresh() noexcept;
+  /// Makes room for forward passes of these dimensions. Strong guarantee; throws as `Workspace::reserve`.
+  void reserve(const Dims& dims) {
+    workspace_.reserve(dims);
+    if (device_) device_->reserve(dims);
+  }
+  /// Null on the host.
+  [[nodiscard]] DeviceLane* lane() noexcept { return device_ ? &device_->lane() : nullptr; }
+  [[nodiscard]] bool is_on_device() const noexcept { return device_.has_value(); }
   /// Another library's products, or null for Tenon's own.
   void use_products(const kernels::ProductBackend* products) noexcept { products_ = products; }
   /// Whether the mapped pages of a weight are let go once an overlay stands in for it.
@@ -83,8 +98,9 @@ class SessionState {
   /// `StateTable::begin` too; `states` has what it had then.
   TENON_INLINE void run(std::span<const TensorView> inputs, StateTable& states);
 
-  /// Output `i` of the last run.
+  /// Output `i` of the last run, on the host.
   [[nodiscard]] TensorView output(std::size_t i) noexcept {
+    if (device_) return device_->output(i);
     const WireView& wire = workspace_.wires()[index(program_.outputs[i])];
     return {wire.data, wire.dtype,
             std::span<const std::int64_t>(wire.extents.data(), static_cast<std::size_t>(wire.rank))};
@@ -92,6 +108,11 @@ class SessionState {
 
  private:
   [[nodiscard]] static std::size_t index(std::int32_t i) noexcept { return static_cast<std::size_t>(i); }
+
+  TENON_INLINE void write_on_device(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped);
+  /// A WeightRestorer's: over the lane. If that fails, the model's weights are lost.
+  TENON_INLINE static void restore_on_device(void* state, std::byte* weight,
+                                             const TensorView& source) noexcept;
 
   TENON_INLINE void compute(std::span<const TensorView> inputs, const Dims& dims);
 
@@ -117,6 +138,7 @@ class SessionState {
   ModelSeat seat_;
   SlotTable slots_;
   OverlayPool overlays_;
+  std::optional<DeviceSide> device_{}; ///< of a model on a device
   Workspace workspace_;
   const kernels::ProductBackend* products_ = nullptr;
   StateTable* states_ = nullptr; ///< during a call with a KvCache
@@ -130,10 +152,37 @@ class SessionState {
 TENON_INLINE SessionState::SessionState(const Program& program, std::shared_ptr<const ModelData> model,
                                         const Dims& dims)
     : program_(program), model_(std::move(model)), seat_(model_->use),
-      slots_(program, model_->weights, model_->sources), overlays_(*model_->ledger),
-      workspace_(program, model_->weights, *model_->ledger) {
+      slots_(program, model_->weights, model_->sources), overlays_(*model_->memory),
+      device_(model_->device == nullptr ? std::nullopt
+                                        : std::optional<DeviceSide>(std::in_place, program, *model_)),
+      workspace_(program, model_->weights, *model_->memory,
+                 device_ ? device_->functions() : std::span<const DeviceFunctions>{}) {
+  if (device_) slots_.restore_by({&restore_on_device, this});
   model_->check_unchanged();
-  workspace_.reserve(dims);
+  reserve(dims);
+}
+
+TENON_INLINE void SessionState::write_on_device(OverlayNode& node, const OverlayNode* below,
+                                                const OverlayNode* skipped) {
+  const TensorView& source = slots_.source(node.slot);
+  kernels::WeightMatrix base = weight_matrix(slots_.weight(node.slot));
+  if (slots_.is_written(node.slot)) { // by an overlay in place: the pristine bytes are the host's alone
+    device_->lane().upload(node.data, {source.data, static_cast<std::size_t>(source.bytes())});
+    base.data = node.data;
+  }
+  if (node.is_in_place) slots_.mark_written(node.slot);
+  device_->lane().merge(base, SlotTable::gather(node, below, skipped), node.data);
+}
+
+TENON_INLINE void SessionState::restore_on_device(void* state, std::byte* weight,
+                                                  const TensorView& source) noexcept {
+  auto& session = *static_cast<SessionState*>(state);
+  try {
+    session.device_->lane().upload(weight, {source.data, static_cast<std::size_t>(source.bytes())});
+  } catch (...) {
+    session.model_->use.lose_weights();
+    session.slots_.forget_sources();
+  }
 }
 
 TENON_INLINE void SessionState::in_place_guard_begins() {
@@ -159,7 +208,11 @@ TENON_INLINE void SessionState::check_sources() noexcept {
 
 TENON_INLINE void SessionState::refresh() noexcept {
   slots_.refresh([this](OverlayNode& node, const OverlayNode* below) {
-    write(node, below, nullptr, {}, [](std::int64_t) {});
+    try {
+      write(node, below, nullptr, {}, [](std::int64_t) {});
+    } catch (...) { // a device alone can fail here
+      model_->use.lose_weights();
+    }
   });
 }
 #endif

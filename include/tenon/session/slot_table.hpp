@@ -33,6 +33,12 @@ struct OverlayNode {
   OverlayNode* above = nullptr;
 };
 
+/// Copies a source's bytes over a weight again. Cannot fail: what goes wrong is told later.
+struct WeightRestorer {
+  void (*restore)(void* context, std::byte* weight, const TensorView& source) noexcept = nullptr;
+  void* context = nullptr;
+};
+
 class SlotTable {
  public:
   /// `weights` and their `sources` by the program's numbering, loops expanded; the same views where the model
@@ -103,11 +109,20 @@ class SlotTable {
         return;
       }
     if (!has_sources_) return;
+    at(index).is_written = false;
     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): a model that owns its weights lent them to one session
-    std::memcpy(const_cast<std::byte*>(slot.weight.data), slot.source.data,
-                static_cast<std::size_t>(slot.weight.bytes()));
+    auto* const weight = const_cast<std::byte*>(slot.weight.data);
+    if (restorer_.restore != nullptr)
+      restorer_.restore(restorer_.context, weight, slot.source);
+    else
+      std::memcpy(weight, slot.source.data, static_cast<std::size_t>(slot.weight.bytes()));
     drop_pages({.data = slot.source.data, .bytes = static_cast<std::size_t>(slot.source.bytes())});
   }
+  /// How weights are restored, if not by copying on the host.
+  void restore_by(const WeightRestorer& restorer) noexcept { restorer_ = restorer; }
+  /// Whether the model's weight has other bytes than its source.
+  [[nodiscard]] bool is_written(std::int32_t slot) const noexcept { return at(slot).is_written; }
+  void mark_written(std::int32_t slot) noexcept { at(slot).is_written = true; }
   /// Their bytes are no longer what they were: nothing is restored from them.
   void forget_sources() noexcept { has_sources_ = false; }
   /// Its bytes are no longer what its terms say.
@@ -152,6 +167,7 @@ class SlotTable {
     TensorView weight{};
     TensorView source{};
     OverlayNode* top = nullptr;
+    bool is_written = false;
   };
 
   [[nodiscard]] State& at(std::int32_t slot) noexcept { return slots_[static_cast<std::size_t>(slot)]; }
@@ -178,6 +194,7 @@ class SlotTable {
   }
 
   std::vector<State> slots_;
+  WeightRestorer restorer_{};
   bool any_stale_ = false;
   bool has_sources_ = true;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A session's buffers and threads: the activations, laid out by the plan that the net's type fixes, and the
 // kernels' scratch, once for each thread. Within what is reserved a forward pass of any dimensions is planned
-// again without allocating.
+// again without allocating. On a device, inputs have a place there too, and there is one scratch.
 #pragma once
 
 #include <tenon/graph/plan.hpp>
@@ -10,6 +10,7 @@
 #include <tenon/kernels/workers.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/check_dims.hpp>
+#include <tenon/session/device.hpp>
 
 #include <algorithm>
 #include <memory>
@@ -21,14 +22,19 @@ namespace tenon {
 
 class Workspace {
  public:
-  Workspace(const Program& program, std::span<const TensorView> weights, Ledger& ledger)
-      : program_(program), weights_(weights), ledger_(ledger), plan_(program), wires_(program.wires.size()) {}
+  /// `functions`: of a device's steps, whose ledger `ledger` then is; empty on the host.
+  Workspace(const Program& program, std::span<const TensorView> weights, Ledger& ledger,
+            std::span<const DeviceFunctions> functions = {})
+      : program_(program), weights_(weights), ledger_(ledger), functions_(functions), plan_(program),
+        wires_(program.wires.size()) {}
 
   /// Makes room for `dims`; what is reserved never shrinks. Strong guarantee. Throws `budget_error` before
   /// anything is taken, `error{out_of_memory}`, `shape_error` for dimensions that the net cannot compute with.
   void reserve(const Dims& dims) {
     check_dims(program_, dims);
-    const std::int64_t activations = plan_buffers(program_, dims, plan_.room());
+    std::int64_t activations = plan_buffers(program_, dims, plan_.room());
+    if (is_on_device())
+      for (const WireId id : program_.inputs) activations = place_input(id, dims, activations);
     planned_.reset();
     const std::int64_t scratch = std::max(scratch_for(dims, has_deltas_), scratch_each_);
     BytesByCategory more;
@@ -102,6 +108,8 @@ class Workspace {
   /// `ThreadTeam` and `reserve` do.
   void use_threads(int threads) {
     if (threads == this->threads()) return;
+    if (is_on_device())
+      throw error(ErrorCode::unsupported, "use_threads: the work of this session is done on a device");
     auto team = threads == 1 ? nullptr : std::make_unique<ThreadTeam>(threads);
     scratch_ = Buffer(ledger_, Category::scratch, scratch_each_ * threads, "scratch for other threads");
     team_ = std::move(team);
@@ -115,7 +123,7 @@ class Workspace {
     for (std::size_t i = 0; i < wires_.size(); ++i) {
       const Wire& wire = program_.wires[i];
       wires_[i] = extents_of(wire.shape, dims);
-      if (wire.kind != WireKind::input) wires_[i].data = memory_.data() + plan_.offsets[i];
+      if (wire.kind != WireKind::input || is_on_device()) wires_[i].data = memory_.data() + plan_.offsets[i];
     }
     planned_ = dims;
   }
@@ -129,6 +137,11 @@ class Workspace {
     const std::span<std::byte> all(scratch_.data(), static_cast<std::size_t>(scratch_.bytes()));
     return {kernels::Scratch(all.first(each)), team_.get(), all.subspan(each), scratch_each_};
   }
+  /// Of a device.
+  [[nodiscard]] std::span<std::byte> scratch() noexcept {
+    return {scratch_.data(), static_cast<std::size_t>(scratch_.bytes())};
+  }
+  [[nodiscard]] bool is_on_device() const noexcept { return !functions_.empty(); }
   /// Whether `address` lies in the activations: what a forward pass writes over.
   [[nodiscard]] bool holds(const std::byte* address) const noexcept {
     return address >= memory_.data() && address < memory_.data() + memory_.bytes();
@@ -145,13 +158,15 @@ class Workspace {
  private:
   /// The largest need of any step, or of a merge, for each thread; a whole number of cache lines.
   [[nodiscard]] std::int64_t scratch_for(const Dims& dims, bool has_deltas) const {
-    std::int64_t most = kernels::merge_scratch_bytes;
+    std::int64_t most = is_on_device() ? 0 : kernels::merge_scratch_bytes;
     for (const SlotEntry& slot : program_.slots)
-      if (has_deltas)
+      if (has_deltas && !is_on_device())
         most = std::max({most, kernels::merge_deltas_scratch_bytes(slot.out, slot.in),
                          kernels::weight_norms_scratch_bytes(slot.out, slot.in)});
-    for (const Step& step : program_.steps) {
-      if (step.scratch == nullptr) continue;
+    for (std::size_t i = 0; i < program_.steps.size(); ++i) {
+      const Step& step = program_.steps[i];
+      const ScratchFunction bytes_of = is_on_device() ? functions_[i].scratch : step.scratch;
+      if (bytes_of == nullptr) continue;
       std::array<WireView, max_step_inputs> inputs;
       std::size_t count = 0;
       for (; count < inputs.size() && step.inputs[count] != no_index; ++count)
@@ -162,21 +177,28 @@ class Workspace {
                           .has_deltas = has_deltas};
       context.output = extents_of(program_.wires[static_cast<std::size_t>(step.output)].shape, dims);
       if (step.weights[0] == no_index) {
-        most = std::max(most, step.scratch(context));
+        most = std::max(most, bytes_of(context));
         continue;
       }
       const WeightEntry& entry = program_.weights[static_cast<std::size_t>(step.weights[0])];
       for (std::int32_t copy = 0; copy < entry.copies; ++copy) {
         context.weights = weights_.subspan(static_cast<std::size_t>(entry.base + copy), 1);
-        most = std::max(most, step.scratch(context));
+        most = std::max(most, bytes_of(context));
       }
     }
-    return kernels::scratch_bytes<std::byte>(most);
+    return is_on_device() ? on_device_boundary(most) : kernels::scratch_bytes<std::byte>(most);
+  }
+  /// At `offset`, on a device; returns where the next may lie.
+  [[nodiscard]] std::int64_t place_input(WireId id, const Dims& dims, std::int64_t offset) {
+    offset = on_device_boundary(offset);
+    plan_.offsets[static_cast<std::size_t>(id)] = offset;
+    return offset + program_.wires[static_cast<std::size_t>(id)].shape.bytes(dims);
   }
 
   const Program& program_;
   std::span<const TensorView> weights_;
   Ledger& ledger_;
+  std::span<const DeviceFunctions> functions_;
   PlanVectors plan_;
   std::vector<WireView> wires_;
   std::optional<Dims> planned_{};
