@@ -46,7 +46,7 @@ class StandInDevice : public Device {
   void forget_op(const std::string& op) { functions_.erase(op); }
 
   int refuse_after = -1; ///< allocations from now on; negative: none is refused
-  int fail_after = -1;   ///< calls on lanes that may throw, likewise
+  int fail_after = -1;   ///< the call on a lane after so many fails
 
  private:
   class Lane : public DeviceLane {
@@ -115,10 +115,8 @@ class StandInDevice : public Device {
       if (!holds) throw std::logic_error("stand-in device: memory that is not the device's");
     }
     void act() {
-      if (owner_.fail_after > 0)
-        --owner_.fail_after;
-      else if (owner_.fail_after == 0)
-        throw error(ErrorCode::device, "stand-in device: told to fail");
+      if (owner_.fail_after < 0 || owner_.fail_after-- > 0) return;
+      throw error(ErrorCode::device, "stand-in device: told to fail");
     }
 
     StandInDevice& owner_;

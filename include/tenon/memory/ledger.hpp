@@ -203,9 +203,10 @@ inline void Ledger::refuse(const BytesByCategory& held, std::int64_t budget, std
                            std::string_view operation) const {
   const std::int64_t room = budget > held.budgeted() ? budget - held.budgeted() : 0;
   throw budget_error(ErrorCode::budget_exceeded,
-                     concat(operation, ": asked for ", bytes_text(asked), " (", asked,
-                            " B), but the budget of ", bytes_text(budget), " holds ", held_text(held),
-                            "; at most ", bytes_text(room), " (", room, " B) would fit"));
+                     concat(operation, ": asked for ", bytes_text(asked), " (", asked, " B)",
+                            place_ == system_place ? "" : concat(" on ", place_), ", but the budget of ",
+                            bytes_text(budget), " holds ", held_text(held), "; at most ", bytes_text(room),
+                            " (", room, " B) would fit"));
 }
 
 inline std::string Ledger::table() const {

@@ -55,6 +55,20 @@ class Attachment {
     }
   }
 
+  /// The strengths of `plan`, the one it was made from but for its weights, to terms beside weights. Throws as
+  /// DeviceLane does, having changed nothing.
+  void rescale(const AttachPlan& plan) {
+    std::vector<float> scales; // those of all terms, before anything can no longer fail
+    visit_factors(plan, [&](std::size_t a, const SlotFactors& factors) {
+      scales.push_back(low_rank_term(factors, plan.weight_at(a, factors.slot)).scale);
+    });
+    if (DeviceLane* const lane = plan.session->lane(); lane != nullptr && !scales.empty())
+      lane->upload(scales_.data(), std::as_bytes(std::span(scales)));
+    for (std::size_t i = 0; i < sides_.size(); ++i) sides_[i].term.scale = scales[i];
+    set_biases(plan);
+    fill_deltas(plan, [](std::int32_t, std::int64_t) {});
+  }
+
   [[nodiscard]] std::span<OverlayNode> overlays() noexcept { return overlays_; }
   /// What each overlay lost, in their order; empty where it is not measured.
   [[nodiscard]] std::span<const kernels::MergeLoss> losses() const noexcept { return losses_; }
@@ -129,25 +143,33 @@ class Attachment {
     sides_ = carve<SideTerm>(plan.term_count);
     side_deltas_ = carve<SideDelta>(plan.delta_count);
     side_slots_.reserve(sides_.size());
-    for (std::size_t a = 0; a < plan.adapters.size(); ++a) {
-      for (const SlotFactors& factors : plan.adapters[a]->factors) {
-        sides_[side_slots_.size()].term = term_of(plan, a, factors);
-        side_slots_.push_back(factors.slot);
-      }
+    visit_factors(plan, [&](std::size_t a, const SlotFactors& factors) {
+      sides_[side_slots_.size()].term = term_of(plan, a, factors);
+      side_slots_.push_back(factors.slot);
+    });
+    for (std::size_t a = 0; a < plan.adapters.size(); ++a)
       for (const SlotDelta& delta : plan.adapters[a]->deltas)
         delta_orders_.push_back({&delta, a, &side_deltas_[delta_orders_.size()].term});
-    }
+  }
+  template <class F>
+  static void visit_factors(const AttachPlan& plan, F f) {
+    for (std::size_t a = 0; a < plan.adapters.size(); ++a)
+      for (const SlotFactors& factors : plan.adapters[a]->factors) f(a, factors);
   }
 
   void make_biases(const AttachPlan& plan) {
     biases_ = carve<SideBias>(plan.bias_count);
-    bias_slots_.reserve(biases_.size());
+    for (const auto& adapter : plan.adapters)
+      for (const SlotBias& bias : adapter->biases) bias_slots_.push_back(bias.slot);
+    set_biases(plan);
+  }
+  void set_biases(const AttachPlan& plan) noexcept {
+    std::size_t i = 0;
     for (std::size_t a = 0; a < plan.adapters.size(); ++a)
       for (const SlotBias& bias : plan.adapters[a]->biases) {
-        kernels::BiasTerm& term = biases_[bias_slots_.size()].term;
+        kernels::BiasTerm& term = biases_[i++].term;
         term = bias_term(bias, plan.weight_at(a, bias.slot));
         if (!residents_.empty()) residents_[a]->place(term);
-        bias_slots_.push_back(bias.slot);
       }
   }
 

@@ -46,6 +46,7 @@ class DeviceSide {
   }
 
   [[nodiscard]] DeviceLane& lane() noexcept { return *lane_; }
+  [[nodiscard]] DeviceCounts counts() const noexcept { return lane_->counts(); }
   [[nodiscard]] std::span<const DeviceFunctions> functions() const noexcept { return functions_; }
 
   /// Room on the host for the outputs of a pass, and for what a step could not take.

@@ -44,6 +44,11 @@ class [[nodiscard]] Guard {
   /// released; what was attached is then attached still.
   TENON_INLINE void switch_to(AttachPlan next, ProgressRef progress = {});
 
+  /// From now on `factor` times the strengths it has now. Beside the weights only numbers change (and DoRA's gains,
+  /// which follow from them); a guard that writes weights writes them once more, as `switch_to` does. Throws
+  /// `error{wrong_state}` if it was released, and as `switch_to`; the strengths are then what they were.
+  TENON_INLINE void rescale(double factor);
+
   [[nodiscard]] bool attached() const noexcept { return attached_; }
   [[nodiscard]] AttachMode mode() const noexcept { return plan_.mode; }
   /// What was counted before it was attached: bytes by category that it holds, operations, memory traffic.
@@ -113,138 +118,8 @@ class [[nodiscard]] Guard {
   bool attached_ = false;
 };
 
-#if TENON_HAS_BODIES
-TENON_INLINE Guard::Guard(AttachPlan plan, ProgressRef progress) : plan_(std::move(plan)), claim_(plan_) {
-  SessionState& session = *plan_.session;
-  const std::string operation = concat("attach (", attach_mode_name(plan_.mode), ")");
-  // guards have come and gone, or the session's threads and scratch are others
-  if (plan_.generation != session.adapter_generation() || plan_.has_deltas()) count_plan(plan_);
-  check_files(plan_);
-  require(plan_, plan_.bytes_at_weights(), operation);
-  Workspace::Growth scratch(session.workspace(), plan_.has_deltas());
-  OverlayPool::Loan overlays(session.overlays(), plan_.bytes_at_weights()[Category::overlay], operation);
-  attachment_ = Attachment(plan_, overlays.data(), operation);
-  write(attachment_, plan_, progress);
-  attachment_.link(session.slots()); // nothing from here on can fail
-  overlay_bytes_ = overlays.claim();
-  scratch.keep();
-  plan_.bytes[Category::scratch] = 0; // the session's from now on
-  session.guard_begins();
-  attached_ = true;
-}
-
-TENON_INLINE void Guard::release() noexcept {
-  if (!attached_) return;
-  attached_ = false;
-  SessionState& session = *plan_.session;
-  if (plan_.mode == AttachMode::in_place) session.check_sources();
-  attachment_.unlink(session.slots());
-  session.guard_ends();
-  attachment_ = {};
-  session.overlays().give(std::move(overlay_bytes_));
-  claim_.end();
-}
-
-TENON_INLINE void Guard::switch_to(AttachPlan next, ProgressRef progress) {
-  if (!attached_) throw error(ErrorCode::wrong_state, "switch_to: this guard was released; attach anew");
-  if (next.session != plan_.session || next.mode != plan_.mode || !plan_.writes_weights())
-    throw error(ErrorCode::bad_argument,
-                "switch_to: expected a merged guard and a merged plan of the same session; use "
-                "session.plan<merged>(...)");
-  SessionState& session = *plan_.session;
-  next.replaced = attachment_.overlays();
-  count_plan(next);
-  check_files(next);
-  const std::string operation = concat("switch (", attach_mode_name(plan_.mode), ")");
-  const bool keeps_bytes = next.slots == plan_.slots;
-  BytesByCategory asked = next.bytes_at_weights();
-  if (keeps_bytes) asked[Category::overlay] = 0;
-  require(next, asked, operation);
-  OverlayPool::Loan bytes(session.overlays(), asked[Category::overlay], operation);
-  Workspace::Growth scratch(session.workspace(), next.has_deltas());
-  Attachment fresh(next, keeps_bytes ? overlay_bytes_.data() : bytes.data(), operation);
-  write(fresh, next, progress);
-  fresh.link_instead_of(attachment_, session.slots()); // nothing from here on can fail
-  scratch.keep();
-  next.bytes[Category::scratch] = 0; // the session's from now on
-  attachment_ = std::move(fresh);
-  if (!keeps_bytes) {
-    session.overlays().give(std::move(overlay_bytes_));
-    overlay_bytes_ = bytes.claim();
-  }
-  plan_ = std::move(next);
-  plan_.replaced = {};
-  session.guard_switches();
-}
-
-TENON_INLINE void Guard::require(const AttachPlan& plan, const BytesByCategory& at_weights,
-                                 std::string_view operation) {
-  SessionState& session = *plan.session;
-  session.overlays().require(at_weights, operation);
-  if (!session.is_on_device()) return;
-  session.ledger().require(plan.bytes, operation);
-  if (plan.measures_loss)
-    throw error(ErrorCode::unsupported,
-                concat(operation, ": the loss of a merge is measured on the host only"));
-  for (const auto& adapter : plan.adapters)
-    if (!adapter->deltas.empty()) {
-      const SlotDelta& first = adapter->deltas.front();
-      const std::string slot = slot_path(session.program(), first.slot);
-      throw error(
-          ErrorCode::unsupported,
-          concat(operation, ": ", adapter->file.path(), " has ", adapter_kind_name(first.kind), " at ", slot,
-                 ", and a device takes LoRA and biases; convert it to LoRA, or attach it on the host"),
-          {.file = adapter->file.path(), .layer = slot});
-    }
-}
-
-TENON_INLINE void Guard::write(Attachment& attachment, const AttachPlan& plan, ProgressRef progress) {
-  SessionState& session = *plan.session;
-  AttachProgress now{.bytes_total = plan.cost.bytes_written + plan.cost.bytes_measured};
-  std::string name;
-  const auto advance = [&](std::int64_t bytes) {
-    now.bytes_done += bytes;
-    if (!progress) return;
-    now.slot = name;
-    if (!progress(now))
-      throw error(ErrorCode::cancelled,
-                  concat("attach: cancelled at ", name, ", after ", bytes_text(now.bytes_done), " of ",
-                         bytes_text(now.bytes_total)),
-                  {.layer = name});
-  };
-  const auto take_name = [&](std::int32_t slot) {
-    if (progress) name = slot_path(session.program(), slot);
-  };
-  attachment.fill_deltas(plan, [&](std::int32_t slot, std::int64_t bytes) {
-    take_name(slot);
-    advance(bytes);
-  });
-  for (std::size_t i = 0; i < attachment.overlays().size(); ++i) {
-    OverlayNode& overlay = attachment.overlays()[i];
-    try {
-      take_name(overlay.slot);
-      session.write(overlay, session.slots().top(overlay.slot), plan.replaced_at(overlay.slot),
-                    attachment.loss_room(i), advance);
-    } catch (...) {
-      take_back(attachment, overlay, plan);
-      throw;
-    }
-  }
-}
-
-TENON_INLINE void Guard::take_back(Attachment& attachment, const OverlayNode& last,
-                                   const AttachPlan& plan) noexcept {
-  SlotTable& slots = plan.session->slots();
-  for (OverlayNode& overlay : attachment.overlays()) {
-    OverlayNode* const old = plan.replaced_at(overlay.slot);
-    if (overlay.is_in_place)
-      slots.leave_weight(overlay.slot);
-    else if (old != nullptr && old->data == overlay.data)
-      slots.mark_stale(*old);
-    if (&overlay == &last) break;
-  }
-  plan.session->refresh();
-}
-#endif
-
 } // namespace tenon
+
+#if TENON_HAS_BODIES
+#include <tenon/session/carry_out.hpp>
+#endif

@@ -38,11 +38,18 @@ class ModelUse {
   }
   void unclaim() noexcept { sessions_.store(1, std::memory_order_release); }
 
+  enum class Loss : std::uint8_t { none, file_changed, device_failed };
+
   /// The weights could not be restored: from now on the model computes nothing.
-  void lose_weights() noexcept { are_lost_.store(true, std::memory_order_relaxed); }
-  /// Throws `error{io}` if they were lost.
+  void lose_weights(Loss why) noexcept { loss_.store(why, std::memory_order_relaxed); }
+  /// Throws `error{io}` or `error{device}` if they were lost.
   void check_weights() const {
-    if (are_lost_.load(std::memory_order_relaxed))
+    const Loss loss = loss_.load(std::memory_order_relaxed);
+    if (loss == Loss::device_failed)
+      throw error(
+          ErrorCode::device,
+          "the device failed while this model's weights were written or restored; open the model again");
+    if (loss == Loss::file_changed)
       throw error(ErrorCode::io,
                   "this model's file changed while an adapter was merged into its weights in place, so "
                   "they could not be restored; open the model again");
@@ -51,7 +58,7 @@ class ModelUse {
  private:
   static constexpr std::int64_t claimed = -1;
   std::atomic<std::int64_t> sessions_{0};
-  std::atomic<bool> are_lost_{false};
+  std::atomic<Loss> loss_{Loss::none};
 };
 
 /// A session's place at a model.

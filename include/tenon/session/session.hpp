@@ -124,6 +124,34 @@ class Session {
     return plan;
   }
 
+  // --- adapters on a device: all throw `error{wrong_state}` for a model of the host ---------------------------------
+  /// Copies the adapter's tensors, and nothing else, to the device, where they stay until `evict`; without it a guard
+  /// copies them and gives them back. Throws `budget_error`, `error{out_of_memory}`, `error{device}`.
+  template <class Kind>
+  void load(const Adapter<Net, Kind>& adapter) const {
+    residency().load(adapter.data());
+  }
+  /// The same without waiting for the device: the copy goes on beside what computes, and the first attach comes after it.
+  template <class Kind>
+  void prefetch(const Adapter<Net, Kind>& adapter) const {
+    residency().prefetch(adapter.data());
+  }
+  /// Gives their memory back. Throws `error{wrong_state}` while a guard has it attached.
+  template <class Kind>
+  void evict(const Adapter<Net, Kind>& adapter) const {
+    residency().evict(adapter.data());
+  }
+  template <class Kind>
+  [[nodiscard]] bool is_resident(const Adapter<Net, Kind>& adapter) const {
+    return residency().is_resident(*adapter.data());
+  }
+  /// What was copied and done for this session, and, of `adapter_copies`, for adapters of its model.
+  [[nodiscard]] DeviceCounts device_counts() const {
+    static_cast<void>(residency());
+    return state_.lane_counts();
+  }
+  [[nodiscard]] DeviceCounts adapter_copies() const { return residency().counts(); }
+
   /// Keeps up to `bytes` of the overlays that end for the next merged attach, whose pages are then there
   /// already. They stay in the ledger; by default nothing is kept.
   void keep_overlays(std::int64_t bytes) noexcept { state_.overlays().keep_at_most(bytes); }
@@ -154,6 +182,12 @@ class Session {
 
  private:
   friend class KvCache<Net>;
+
+  [[nodiscard]] Residency& residency() const {
+    if (Residency* const found = state_.model().residency.get()) return *found;
+    throw error(ErrorCode::wrong_state,
+                "Session: this model is the host's; open it with .memory = tn::device");
+  }
 
   template <class Argument>
   static void find_progress(const Argument&, ProgressRef&) noexcept {}

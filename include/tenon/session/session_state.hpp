@@ -62,6 +62,7 @@ class SessionState {
   }
   /// Null on the host.
   [[nodiscard]] DeviceLane* lane() noexcept { return device_ ? &device_->lane() : nullptr; }
+  [[nodiscard]] DeviceCounts lane_counts() const { return device_ ? device_->counts() : DeviceCounts{}; }
   [[nodiscard]] bool is_on_device() const noexcept { return device_.has_value(); }
   /// Another library's products, or null for Tenon's own.
   void use_products(const kernels::ProductBackend* products) noexcept { products_ = products; }
@@ -180,7 +181,7 @@ TENON_INLINE void SessionState::restore_on_device(void* state, std::byte* weight
   try {
     session.device_->lane().upload(weight, {source.data, static_cast<std::size_t>(source.bytes())});
   } catch (...) {
-    session.model_->use.lose_weights();
+    session.model_->use.lose_weights(ModelUse::Loss::device_failed);
     session.slots_.forget_sources();
   }
 }
@@ -201,7 +202,7 @@ TENON_INLINE void SessionState::check_sources() noexcept {
   try {
     model_->check_unchanged();
   } catch (...) {
-    model_->use.lose_weights();
+    model_->use.lose_weights(ModelUse::Loss::file_changed);
     slots_.forget_sources();
   }
 }
@@ -211,7 +212,7 @@ TENON_INLINE void SessionState::refresh() noexcept {
     try {
       write(node, below, nullptr, {}, [](std::int64_t) {});
     } catch (...) { // a device alone can fail here
-      model_->use.lose_weights();
+      model_->use.lose_weights(ModelUse::Loss::device_failed);
     }
   });
 }

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// The way from any host memory to a device: through two pinned blocks, so that while the device copies one the host
+// fills the other. Small copies share a block; large ones go in chunks. Blocks grow with what goes through, up to
+// `staging_bytes`, and stand in the host's ledger.
+#pragma once
+
+#include <tenon/gpu/device_memory.hpp>
+#include <tenon/memory/buffer.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+namespace tenon::gpu {
+
+inline constexpr std::int64_t staging_bytes = std::int64_t{4} * 1024 * 1024; ///< of a block, at most
+inline constexpr std::int64_t least_staging_bytes = std::int64_t{16} * 1024;
+
+class Staging {
+ public:
+  /// Throws nothing; takes no memory before it is used.
+  explicit Staging(Ledger& ledger) noexcept : ledger_(ledger) {}
+
+  /// Puts the copy on `queue`; `from` may be written again when it returns. `to` is device memory. Throws as Buffer and
+  /// Queue do. One queue for all calls.
+  void upload(Queue& queue, std::byte* to, std::span<const std::byte> from) {
+    while (!from.empty()) {
+      Block& block = block_with_room(queue, static_cast<std::int64_t>(from.size()));
+      const auto part = std::min(from.size(), static_cast<std::size_t>(block.bytes.bytes() - block.used));
+      std::byte* const place = block.bytes.data() + block.used;
+      std::memcpy(place, from.data(), part);
+      queue.copy(to, place, static_cast<std::int64_t>(part));
+      block.used += static_cast<std::int64_t>(part);
+      to += part;
+      from = from.subspan(part);
+    }
+  }
+  /// How often the host had to wait until the device had copied a block.
+  [[nodiscard]] std::int64_t waits() const noexcept { return waits_; }
+
+ private:
+  struct Block {
+    Buffer bytes{};
+    std::int64_t used = 0;
+    Mark copied{};
+  };
+
+  /// The block being filled, or the other one once what it held is copied.
+  [[nodiscard]] Block& block_with_room(Queue& queue, std::int64_t wanted) {
+    Block* block = &blocks_[current_];
+    if (block->used < block->bytes.bytes()) return *block;
+    if (block->used > 0) block->copied.set(queue);
+    current_ = 1 - current_;
+    block = &blocks_[current_];
+    if (block->used > 0 && !block->copied.is_reached()) {
+      ++waits_;
+      block->copied.wait();
+    }
+    block->used = 0;
+    const std::int64_t size = std::min(std::max(wanted, least_staging_bytes), staging_bytes);
+    if (size > block->bytes.bytes()) {
+      block->bytes = {};
+      block->bytes = Buffer(ledger_, Category::scratch, size, "stage a copy to a device", pinned_memory_source());
+    }
+    return *block;
+  }
+
+  Ledger& ledger_;
+  std::array<Block, 2> blocks_{};
+  std::size_t current_ = 0;
+  std::int64_t waits_ = 0;
+};
+
+} // namespace tenon::gpu

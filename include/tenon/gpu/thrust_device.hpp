@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// The device behind <tenon/gpu.hpp>: CUDA's first GPU, or, where this is compiled for the processor, a stand-in with the
+// same code whose memory is the host's.
+#pragma once
+
+#include <tenon/gpu/device_run.hpp>
+#include <tenon/gpu/merge.hpp>
+#include <tenon/gpu/staging.hpp>
+#include <tenon/gpu/step_table.hpp>
+#include <tenon/session/device.hpp>
+
+#include <thrust/system_error.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#if TENON_ON_CUDA
+#include <tenon/gpu/cublaslt.hpp>
+#else
+#include <tenon/gpu/host_products.hpp>
+#endif
+
+namespace tenon::gpu {
+
+#if TENON_ON_CUDA
+using SystemProducts = CublasLtProducts;
+#else
+using SystemProducts = HostProducts;
+#endif
+
+class ThrustLane final : public DeviceLane {
+ public:
+  explicit ThrustLane(Ledger& host_ledger) : staging_(host_ledger) {}
+  ~ThrustLane() override {
+    try {
+      queue_.wait(); // its memory may be given back now
+    } catch (...) {  // a device that failed holds nothing up
+    }
+  }
+
+  void run(StepFunction function, StepContext context, std::span<std::byte> scratch,
+           std::int32_t* fault) override {
+    DeviceRun here{queue_, products_, scratch, fault};
+    context.device = &here;
+    in_words([&] { function(context); });
+    ++counts_.steps;
+  }
+  void merge(const kernels::WeightMatrix& base, std::span<const kernels::LowRankTerm> terms,
+             std::byte* out) override {
+    in_words([&] { merger_.merge(queue_, base, terms, out); });
+    ++counts_.merges;
+  }
+  void upload(std::byte* to, std::span<const std::byte> from) override {
+    staging_.upload(queue_, to, from);
+    ++counts_.uploads;
+    counts_.upload_bytes += std::ssize(from);
+  }
+  void download(std::byte* to, const std::byte* from, std::int64_t bytes) override {
+    queue_.copy(to, from, bytes);
+    ++counts_.downloads;
+    counts_.download_bytes += bytes;
+  }
+  void clear(std::byte* to, std::int64_t bytes) override { queue_.clear(to, bytes); }
+  void come_after(DeviceLane& other) override {
+    auto& first = static_cast<ThrustLane&>(other); // of the same device, hence of this class
+    first.mark_.set(first.queue_);
+    first.mark_.go_before(queue_);
+  }
+  void wait() override { queue_.wait(); }
+  [[nodiscard]] DeviceCounts counts() const noexcept override {
+    DeviceCounts counts = counts_;
+    counts.waits = queue_.waits() + staging_.waits();
+    return counts;
+  }
+
+ private:
+  /// What Thrust throws as an error of ours.
+  template <class F>
+  static void in_words(const F& f) {
+    try {
+      f();
+    } catch (const thrust::system_error& failure) {
+      throw error(ErrorCode::device, concat("on the device: ", failure.what()));
+    }
+  }
+
+  Queue queue_{};
+  Mark mark_{};
+  Staging staging_;
+  SystemProducts products_{};
+  Merger merger_{};
+  DeviceCounts counts_{};
+};
+
+class ThrustDevice final : public Device {
+ public:
+  /// Throws `error{device}` where there is none, or its driver is older than what this was compiled with.
+  ThrustDevice() : name_(found_name()) {}
+
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  [[nodiscard]] MemorySource memory() noexcept override { return device_memory_source(this); }
+  [[nodiscard]] MemorySource pinned_memory() noexcept override { return pinned_memory_source(); }
+  [[nodiscard]] DeviceFunctions functions(std::string_view op) const noexcept override {
+    const DeviceStep* const step = find_device_step(op);
+    return step == nullptr ? DeviceFunctions{} : DeviceFunctions{step->run, step->scratch};
+  }
+  [[nodiscard]] std::unique_ptr<DeviceLane> make_lane(Ledger& ledger) override {
+    return std::make_unique<ThrustLane>(ledger);
+  }
+
+ private:
+#if TENON_ON_CUDA
+  [[nodiscard]] static std::string found_name();
+#else
+  [[nodiscard]] static std::string found_name() {
+    return concat("device memory of this machine (Thrust's ", system_name, " system)");
+  }
+#endif
+
+  std::string name_;
+};
+
+#if TENON_ON_CUDA
+inline std::string ThrustDevice::found_name() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorInsufficientDriver) {
+    int driver = 0;
+    int runtime = 0;
+    static_cast<void>(cudaDriverGetVersion(&driver));
+    static_cast<void>(cudaRuntimeGetVersion(&runtime));
+    static_cast<void>(cudaGetLastError());
+    throw error(ErrorCode::device,
+                driver == 0
+                    ? std::string("open a device: there is no NVIDIA driver on this machine; install one, or open the "
+                                  "model on the host")
+                    : concat("open a device: the driver knows CUDA ", driver / 1000, ".", driver % 1000 / 10,
+                             ", and this program was compiled with ", runtime / 1000, ".", runtime % 1000 / 10,
+                             "; install a newer driver, or compile with an older toolkit"));
+  }
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
+    static_cast<void>(cudaGetLastError());
+    throw error(ErrorCode::device,
+                "open a device: this machine has no GPU that CUDA can use (see CUDA_VISIBLE_DEVICES); open the model "
+                "on the host");
+  }
+  check_cuda(status, "open a device");
+  int at = 0;
+  cudaDeviceProp facts{};
+  check_cuda(cudaGetDevice(&at), "open a device");
+  check_cuda(cudaGetDeviceProperties(&facts, at), "open a device");
+  cudaFuncAttributes attributes{};
+  if (cudaFuncGetAttributes(&attributes, &probe_kernel) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    throw error(ErrorCode::device,
+                concat("open a device: ", facts.name, " has compute capability ", facts.major, ".", facts.minor,
+                       ", and this program holds no code for it; set CMAKE_CUDA_ARCHITECTURES to ", facts.major,
+                       facts.minor));
+  }
+  return concat("CUDA device ", at, " (", facts.name, ")");
+}
+#endif
+
+} // namespace tenon::gpu
