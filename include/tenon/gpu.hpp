@@ -12,7 +12,7 @@
 
 #include <memory>
 
-#if !defined(TENON_GPU_COMPILED)
+#if !defined(TENON_GPU_COMPILED) || defined(TENON_GPU_SOURCE)
 #include <tenon/gpu/thrust_device.hpp>
 #endif
 
@@ -20,16 +20,10 @@ namespace tenon {
 
 /// The machine's first device. Throws `error{device}` where there is none that this program has code for, saying what
 /// to do.
-[[nodiscard]] std::shared_ptr<Device> open_device();
-
-#if !defined(TENON_GPU_COMPILED) || defined(TENON_GPU_BODIES)
-#if defined(TENON_GPU_BODIES)
-#define TENON_GPU_INLINE
+#if !defined(TENON_GPU_COMPILED)
+[[nodiscard]] inline std::shared_ptr<Device> open_device() { return std::make_shared<gpu::ThrustDevice>(); }
 #else
-#define TENON_GPU_INLINE inline
-#endif
-[[nodiscard]] TENON_GPU_INLINE std::shared_ptr<Device> open_device() { return std::make_shared<gpu::ThrustDevice>(); }
-#undef TENON_GPU_INLINE
+[[nodiscard]] std::shared_ptr<Device> open_device();
 #endif
 
 template <>
