@@ -204,7 +204,7 @@ class Conversion {
     if (target.weight != nullptr) return flat_matrix(target.weight->view);
     for (const SlotDelta* delta : of(slot, data_.deltas))
       if (delta->gains != GainSource::none || delta->term.rotation != nullptr ||
-          !delta->term.of_weight.empty())
+          delta->term.form == kernels::DeltaForm::of_elements || !delta->term.of_weight.empty())
         refuse(slot, adapter_kind_name(delta->kind));
     return {nullptr, DType::f32, target.rows, target.cols, target.cols};
   }
@@ -232,7 +232,10 @@ class Conversion {
     std::vector<float> out(static_cast<std::size_t>(std::max(target.rows, target.bias)));
     for (const SlotBias* bias : biases) {
       if (bias->action != kernels::BiasAction::add && own.empty()) refuse(slot, "a whole bias");
-      kernels::add_bias_term(bias_term(*bias, 1), own, out);
+      if (bias->of_weight != nullptr && target.weight == nullptr) refuse(slot, "GLoRA");
+      const kernels::WeightMatrix weight =
+          target.weight == nullptr ? kernels::WeightMatrix{} : flat_matrix(target.weight->view);
+      add_slot_bias(*bias, 1, weight, own, out, ledger());
     }
     return out;
   }

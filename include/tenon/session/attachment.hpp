@@ -36,10 +36,11 @@ class Attachment {
     gains_ = carve<float>(plan.gain_floats);
   }
 
-  /// Sets the terms of other kinds than LoRA: their scales, and gains from the pristine weights. For DoRA that
-  /// is a pass over each weight, after which `watch(slot, bytes)` is called; what it throws goes through.
+  /// Sets the terms of other kinds than LoRA and of biases: their scales, and what follows from the pristine weights.
+  /// For DoRA and GLoRA's W C that is a pass over each weight, after which `watch(slot, bytes)` is called; what it
+  /// throws goes through.
   template <class Watch>
-  void fill_deltas(const AttachPlan& plan, Watch watch) {
+  void fill_terms(const AttachPlan& plan, Watch watch) {
     std::span<float> gains = gains_;
     for (const DeltaOrder& order : delta_orders_) {
       const SlotDelta& delta = *order.delta;
@@ -49,6 +50,14 @@ class Attachment {
                                gains.data(), plan.session->workspace().workers());
       gains = gains.subspan(static_cast<std::size_t>(count));
       if (delta.gains == GainSource::magnitude) watch(delta.slot, base.bytes());
+    }
+    for (std::size_t i = 0; i < biases_.size(); ++i) {
+      const SlotBias& bias = *bias_orders_[i].bias;
+      const TensorView& base = plan.session->slots().source(bias.slot);
+      biases_[i].term = bias_term(bias, plan.weight_at(bias_orders_[i].adapter, bias.slot),
+                                  weight_matrix(base), gains.data(), plan.session->workspace().workers());
+      gains = gains.subspan(static_cast<std::size_t>(bias.made_count()));
+      if (bias.of_weight != nullptr) watch(bias.slot, AttachCost::bytes_of_rows(base, bias.rows));
     }
   }
 
@@ -91,11 +100,15 @@ class Attachment {
     return {first, static_cast<std::size_t>(count)};
   }
 
-  /// Where a delta's term will be; set by `fill_deltas`.
+  /// Where a delta's term will be; set by `fill_terms`.
   struct DeltaOrder {
     const SlotDelta* delta = nullptr;
     std::size_t adapter = 0;
     kernels::DeltaTerm* term = nullptr;
+  };
+  struct BiasOrder {
+    const SlotBias* bias = nullptr;
+    std::size_t adapter = 0;
   };
 
   void make_side_terms(const AttachPlan& plan) {
@@ -114,25 +127,22 @@ class Attachment {
 
   void make_biases(const AttachPlan& plan) {
     biases_ = carve<SideBias>(plan.bias_count);
-    bias_slots_.reserve(biases_.size());
+    bias_orders_.reserve(biases_.size());
     for (std::size_t a = 0; a < plan.adapters.size(); ++a)
-      for (const SlotBias& bias : plan.adapters[a]->biases) {
-        biases_[bias_slots_.size()].term = bias_term(bias, plan.weight_at(a, bias.slot));
-        bias_slots_.push_back(bias.slot);
-      }
+      for (const SlotBias& bias : plan.adapters[a]->biases) bias_orders_.push_back({&bias, a});
   }
 
   void link_sides(SlotTable& slots) noexcept {
     for (std::size_t i = 0; i < sides_.size(); ++i) slots.add(side_slots_[i], sides_[i]);
     for (std::size_t i = 0; i < side_deltas_.size(); ++i)
       slots.add(delta_orders_[i].delta->slot, side_deltas_[i]);
-    for (std::size_t i = 0; i < biases_.size(); ++i) slots.add(bias_slots_[i], biases_[i]);
+    for (std::size_t i = 0; i < biases_.size(); ++i) slots.add(bias_orders_[i].bias->slot, biases_[i]);
   }
   void unlink_sides(SlotTable& slots) noexcept {
     for (std::size_t i = 0; i < sides_.size(); ++i) slots.remove(side_slots_[i], sides_[i]);
     for (std::size_t i = 0; i < side_deltas_.size(); ++i)
       slots.remove(delta_orders_[i].delta->slot, side_deltas_[i]);
-    for (std::size_t i = 0; i < biases_.size(); ++i) slots.remove(bias_slots_[i], biases_[i]);
+    for (std::size_t i = 0; i < biases_.size(); ++i) slots.remove(bias_orders_[i].bias->slot, biases_[i]);
   }
 
   /// Terms slot by slot, within a slot in the order of the adapters, whose factors are in ascending order of
@@ -188,7 +198,7 @@ class Attachment {
   std::span<SideDelta> side_deltas_{};
   std::vector<DeltaOrder> delta_orders_{}; ///< of side deltas and of those of overlays, in their order
   std::span<SideBias> biases_{};
-  std::vector<std::int32_t> bias_slots_{};
+  std::vector<BiasOrder> bias_orders_{};
   std::span<float> gains_{};
   std::span<OverlayNode> overlays_{};
   std::span<kernels::MergeLoss> losses_{};

@@ -189,7 +189,7 @@ TENON_INLINE void Guard::write(Attachment& attachment, const AttachPlan& plan, P
   const auto take_name = [&](std::int32_t slot) {
     if (progress) name = slot_path(session.program(), slot);
   };
-  attachment.fill_deltas(plan, [&](std::int32_t slot, std::int64_t bytes) {
+  attachment.fill_terms(plan, [&](std::int32_t slot, std::int64_t bytes) {
     take_name(slot);
     advance(bytes);
   });
