@@ -35,6 +35,8 @@ struct Case {
     tensors.add("fc.weight", {6, 4});
     tensors.add("fc.bias", {6});
     tensors.add("bare.weight", {6, 4});
+    tensors.add("double_blocks.0.img_attn.qkv.weight", {12, 4});
+    tensors.add("final_layer.adaLN_modulation.1.weight", {8, 4});
     tensors.write(folder.file("base.safetensors"));
   }
   void add(const std::string& name, std::vector<std::int64_t> shape, float value = 0.5f) {
@@ -127,6 +129,29 @@ TEST_CASE("GLoRA that does not fit is refused, part by part") {
         "expected zeros, which PEFT stores where a setting is none, got other values");
   CHECK(refusal([](Case& c) { c.add("bare.glora_C.X", {4, 1}); }) ==
         "the module has no bias that it could change");
+}
+
+TEST_CASE("GLoRA of one of several projections goes to its rows of the fused weight, if its tensors tell how "
+          "many") {
+  Case one;
+  one.add("transformer_blocks.0.attn.to_k.glora_A.X", {4, 1});
+  one.add("transformer_blocks.0.attn.to_k.glora_B.X", {1});
+  const auto data = one.bind();
+  CHECK_MESSAGE(data->report.fits(), data->report.text());
+  REQUIRE(data->deltas.size() == 1);
+  CHECK((data->deltas[0].term.first_row == 4 && data->deltas[0].term.rows == 4));
+  CHECK(data->deltas[0].gain_count(12, 4) == 4);
+  REQUIRE(data->factors.size() == 1);
+  CHECK((data->factors[0].first_row == 4 && data->factors[0].b.rows == 4));
+
+  Case numbers;
+  numbers.add("transformer_blocks.0.attn.to_k.glora_A.X", {1});
+  CHECK(numbers.finding() == "GLoRA of numbers alone cannot be moved between one fused projection and "
+                             "several; convert it to LoRA first");
+  Case halves; // which the two layouts have in another order
+  halves.add("norm_out.linear.glora_A.X", {8, 1});
+  CHECK(halves.finding() ==
+        "GLoRA cannot be moved between one fused projection and several; convert it to LoRA first");
 }
 
 TEST_CASE("Without its model GLoRA is refused: its change follows from the weight") {
