@@ -37,6 +37,11 @@ TEST_CASE("Kinds are told apart by their tensors") {
   CHECK(inspect_adapter(kinds + "lycoris/boft-linear.safetensors").modules[0].kind == "BOFT");
   CHECK(inspect_adapter(kinds + "lycoris/oft-linear.safetensors").modules[0].kind == "OFT");
   CHECK(inspect_adapter(kinds + "peft/vera-linear").modules[0].kind == "VeRA");
+  const AdapterSummary glora = inspect_adapter(kinds + "peft/glora-bias-glora-only");
+  CHECK(glora.method == "GLORA");
+  CHECK(glora.modules[0].kind == "GLoRA + bias");
+  CHECK(glora.modules[0].rank == 3);
+  CHECK_FALSE(glora.modules[0].alpha.has_value());
   CHECK(inspect_adapter(kinds + "kohya/lora-linear.safetensors").dialect == "kohya");
 }
 

@@ -27,7 +27,7 @@ std::vector<float> merged_values(const AdapterTargets& targets, std::int32_t slo
     std::vector<float> out(static_cast<std::size_t>(target.bias != 0 ? target.bias : target.rows));
     const kernels::WeightVector bias =
         target.bias_tensor == nullptr ? kernels::WeightVector{} : flat_vector(target.bias_tensor->view);
-    (void)merge_bias(slot, bias, {&adapter, 1}, out);
+    (void)merge_bias(slot, flat_matrix(target.weight->view), bias, {&adapter, 1}, out, ledger);
     return out;
   }
   std::vector<float> out(static_cast<std::size_t>(target.rows * target.cols));

@@ -76,6 +76,13 @@ TEST_CASE("Every kind of adapter becomes plain LoRA with the change that its too
       // a full rank loses nothing but the rounding of its factors: a few units of 2^-24
       CHECK(largest_difference(got, golden) <= 2 * one.tolerance);
       if (!made.modules[i].is_exact) CHECK(made.modules[i].error < 1e-5);
+      const auto bias = weights.at(one.tool).find(concat(one.name, "/", module.path, ".bias"));
+      CHECK(module.pair.bias.empty() == !bias);
+      if (bias) {
+        std::vector<float> whole = values_of(base.at(module.path + ".bias").view);
+        for (std::size_t k = 0; k < whole.size(); ++k) whole[k] += module.pair.bias[k];
+        CHECK(largest_difference(whole, values_of(*bias)) <= 2 * one.tolerance);
+      }
       ++compared;
     }
     CHECK(ledger.current()[Category::scratch] == 0);

@@ -42,6 +42,12 @@ TEST_CASE("PEFT keys are taken apart with and without an adapter's name") {
   CHECK(peft("base_model.model.a.boft_R") == "||a|BOFT R");
   CHECK(peft("base_model.model.a.vera_lambda_d") == "||a|VeRA lambda_d");
   CHECK(peft("base_model.vera_A") == "|||VeRA A");
+  CHECK(peft("base_model.model.a.glora_A.Xd") == "||a|GLoRA A Xd");
+  CHECK(peft("base_model.model.a.glora_B.my_style.Xu") == "||a|GLoRA B Xu");
+  CHECK(peft("base_model.model.a.glora_C.zeros") == "||a|GLoRA C");
+  CHECK(peft("base_model.model.a.glora_D.X") == "||a|GLoRA D");
+  CHECK(peft("base_model.model.a.glora_E.default.X") == "||a|GLoRA E");
+  CHECK(peft("base_model.model.a.glora_D.Xd") == "-");
 }
 
 TEST_CASE("Names that only look like parts are modules") {

@@ -84,7 +84,7 @@ TEST_CASE("A header of one model alone has no component") {
 TEST_CASE("What is not a LoRA configuration is refused with file and key") {
   CHECK_THROWS_WITH_AS(parse_peft_config(R"({"peft_type": "PREFIX"})", "c.json"),
                        "c.json: peft_type: expected \"LORA\", \"LOHA\", \"LOKR\", \"IA3\", \"OFT\", "
-                       "\"BOFT\" or \"VERA\", got \"PREFIX\"",
+                       "\"BOFT\", \"VERA\" or \"GLORA\", got \"PREFIX\"",
                        load_error);
   CHECK_THROWS_WITH_AS(parse(R"("r": 0, "lora_alpha": 8)"), "c.json: r: expected a rank of at least 1, got 0",
                        load_error);

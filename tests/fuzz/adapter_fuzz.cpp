@@ -122,10 +122,10 @@ void check(const tenon::AdapterData& data, const tenon::AdapterTargets& targets,
     tenon::MergedWeight weight(slot, tenon::flat_matrix(target.weight->view), {&at, 1}, ledger);
     weight.write_rows(0, target.rows, reinterpret_cast<std::byte*>(out.data()));
     std::vector<float> bias(static_cast<std::size_t>(target.bias > 0 ? target.bias : target.rows));
-    (void)tenon::merge_bias(slot,
+    (void)tenon::merge_bias(slot, tenon::flat_matrix(target.weight->view),
                             target.bias_tensor == nullptr ? tenon::kernels::WeightVector{}
                                                           : tenon::flat_vector(target.bias_tensor->view),
-                            {&at, 1}, bias);
+                            {&at, 1}, bias, ledger);
   }
 }
 

@@ -165,6 +165,15 @@ def peft_module(module, part, base, config, strength, shared):
     elif "vera_lambda_b" in part:
         a, b = shared["vera_A"][:, : w.shape[1]], shared["vera_B"][: w.shape[0]]
         new = w + (part["vera_lambda_b"][:, None] * b) @ (part["vera_lambda_d"][:, None] * a)
+    elif any(key.startswith("glora_") for key in part):
+
+        def glora(path):
+            return part[f"{path}.Xd"] @ part[f"{path}.Xu"] if f"{path}.Xd" in part else part.get(f"{path}.X", part.get(f"{path}.zeros"))
+
+        new = w + w * glora("glora_A") + glora("glora_B")
+        if bias in base:  # a trained one stands in for the base's
+            b = out.get(bias, base[bias])
+            out[bias] = b + b * glora("glora_D") + glora("glora_E") + (w @ glora("glora_C")).ravel()
     elif "token_adapter.trainable_tokens_delta" in part:
         new = w.copy()
         new[config["trainable_token_indices"][module.rpartition(".")[2]]] = part["token_adapter.trainable_tokens_delta"]
@@ -209,6 +218,7 @@ PEFT_PARTS = sorted(
         "vera_lambda_b",
         "vera_lambda_d",
         "token_adapter.trainable_tokens_delta",
+        *(f"glora_{path}.{tensor}" for path in "ABCDE" for tensor in ("Xd", "Xu", "X", "zeros")),
     ],
     key=len,
     reverse=True,
@@ -217,7 +227,7 @@ PEFT_PARTS = sorted(
 
 def peft(row, base):
     label, path, strength = row["case@strength"], KINDS / row["adapter"], float(row["strength"])
-    name = label.split("@")[0].partition(":")[2] or ("my_style" if label.startswith("names-in-memory") else None)
+    name = label.split("@")[0].partition(":")[2] or ("my_style" if label.startswith(("names-in-memory", "names-glora")) else None)
     tensors, header = read(path if path.is_file() else path / "adapter_model.safetensors")
     if path.is_file():
         config = {k.removeprefix("transformer."): v for k, v in json.loads(header["lora_adapter_metadata"]).items()}

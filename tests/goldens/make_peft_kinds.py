@@ -24,6 +24,7 @@ import torch
 from diffusers.loaders.lora_base import LoraBaseMixin
 from peft import (
     BOFTConfig,
+    GloraConfig,
     IA3Config,
     LoHaConfig,
     LoKrConfig,
@@ -66,6 +67,11 @@ class Case:
 
 def lora(targets, r=4, alpha=6, **more):
     return LoraConfig(target_modules=targets, r=r, lora_alpha=alpha, init_lora_weights=True, **more)
+
+
+def glora(a_b, c, d_e, targets=ATTN, r=3, **more):
+    """A and B, C, D and E: "lora", "vector", "constant" or "none" each. "attn.q" has no bias: PEFT then stores zeros for C, D, E."""
+    return GloraConfig(target_modules=targets, r=r, config_A_B=a_b, config_C=c, config_D_E=d_e, **more)
 
 
 def cases():
@@ -306,6 +312,27 @@ def cases():
             "vera",
             notes="the file lacks vera_A and vera_B: torch's generator makes them from the seed; refuse it",
         ),
+        # GLoRA: W + W * A + B by elements, b + b * D + E + W C; every pair of settings of A and B, of C, of D and E
+        "glora-linear": Case(glora("lora", "lora", "constant"), "glora", notes="PEFT's default; A and B [out, r] [r, in], C [in, r] [r, 1]"),
+        "glora-lora-vector-vector": Case(glora("lora", "vector", "vector", ["attn.k", "mlp.down"]), "glora"),
+        "glora-lora-none-none": Case(glora("lora", "none", "none"), "glora"),
+        "glora-vector-lora-none": Case(glora("vector", "lora", "none"), "glora", notes="A and B [out, 1], for all inputs"),
+        "glora-vector-vector-constant": Case(glora("vector", "vector", "constant"), "glora"),
+        "glora-vector-none-vector": Case(glora("vector", "none", "vector"), "glora"),
+        "glora-constant-lora-vector": Case(glora("constant", "lora", "vector"), "glora", notes="A and B one number each"),
+        "glora-constant-vector-none": Case(glora("constant", "vector", "none"), "glora"),
+        "glora-constant-none-constant": Case(glora("constant", "none", "constant"), "glora"),
+        "glora-none-lora-constant": Case(glora("none", "lora", "constant"), "glora", notes="A and B are stored as zeros [out, in]"),
+        "glora-none-vector-vector": Case(glora("none", "vector", "vector"), "glora"),
+        "glora-rank1": Case(glora("lora", "lora", "vector", ["attn.k", "mlp.up"], r=1), "glora"),
+        "glora-rank-above-width": Case(glora("lora", "lora", "constant", ["attn.k"], r=14), "glora", notes="rank 14 > in 12"),
+        "glora-bias-glora-only": Case(
+            glora("lora", "lora", "vector", ["attn.k"], bias="glora_only"),
+            "glora",
+            notes="the bias is replaced, and D multiplies the one that took its place",
+        ),
+        "glora-f16": Case(glora("lora", "lora", "vector"), "glora", dtype=torch.float16),
+        "glora-bf16": Case(glora("vector", "vector", "vector"), "glora", dtype=torch.bfloat16),
         # a real tied model
         "gpt2-attention": Case(lora(["c_attn", "c_proj"], fan_in_fan_out=True), "lora", half, base="base_gpt2.safetensors"),
         "gpt2-tied-embedding": Case(
@@ -345,6 +372,13 @@ def cases():
         "names-two": Case(
             lora(["attn.q", "attn.k"]), "lora", names=("first", "second"), layout="in-memory", notes="two adapters in one file"
         ),
+        "names-glora": Case(
+            glora("lora", "lora", "vector", ["attn.q", "attn.k"]),
+            "glora",
+            names=("my_style",),
+            layout="in-memory",
+            notes="glora_A.<name>.Xd",
+        ),
         "header-metadata": Case(
             lora(["attn.q", "attn.k", "conv.three"], r=3, alpha=5, rank_pattern={"k": 2}, use_rslora=True),
             "lora",
@@ -365,7 +399,7 @@ def fill(model, case_name, adapter):
             value.mul_(1 + 0.2 * noise)
         elif "oft_R" in key or "oft_embedding_R" in key or "boft_R" in key:
             value.copy_((0.2 if "boft_R" in key else 0.1) * noise)
-        elif any(part in key for part in ("lora_", "hada_", "lokr_", "vera_", "trainable_tokens")):
+        elif any(part in key for part in ("lora_", "hada_", "lokr_", "vera_", "glora_", "trainable_tokens")):
             value.copy_((0.6 if "hada_" in key or "vera_" in key else 0.4) * noise)
         else:  # a bias or a saved module: the base's number, moved
             value.add_(0.2 * noise)

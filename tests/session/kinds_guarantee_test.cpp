@@ -70,7 +70,7 @@ TEST_CASE("The ledger's peak while any kind is attached is what the plan stated"
         const AttachPlan plan = c.session.plan<Mode>(c.adapter, 0.5);
         CHECK(c.ledger.current() == before);
         CHECK((plan.bytes[Category::scratch] > 0) == (kind != "LORA"));
-        CHECK((plan.gain_floats > 0) == (kind == "DORA" || kind == "IA3"));
+        CHECK((plan.gain_floats > 0) == (kind == "DORA" || kind == "IA3" || kind == "GLORA"));
         const std::int64_t scratch = c.session.scratch_bytes();
         {
           const PeakScope peak(c.ledger);
@@ -124,8 +124,9 @@ TEST_CASE("Any kind cancelled at any moment leaves all as it was") {
         Case c(kind, owns_weights);
         const State before(c);
         const std::int64_t scratch = c.session.scratch_bytes();
-        // DoRA's norms are a pass over each weight, and each that is written is another
-        const int calls = (kind == "DORA" ? 4 : 0) + (Mode::mode == AttachMode::side_path ? 0 : 4);
+        // DoRA's norms and GLoRA's W C are a pass over each weight, and each that is written is another
+        const int calls =
+            (kind == "DORA" || kind == "GLORA" ? 4 : 0) + (Mode::mode == AttachMode::side_path ? 0 : 4);
         for (int stop = 1; stop <= calls; ++stop) {
           CAPTURE(stop);
           int called = 0;

@@ -106,6 +106,12 @@ using kernels::GainAxis;
     for (std::int64_t i = 0; i < d.rows; ++i)
       for (std::int64_t j = 0; j < d.cols; ++j) d.add(i, j, scale * p(i, j), std::abs(scale) * p.size(i, j));
   }
+  if (term.form == DeltaForm::of_elements) {
+    const Twin share = exact(term.first);
+    for (std::int64_t i = 0; i < d.rows; ++i)
+      for (std::int64_t j = 0; j < d.cols; ++j)
+        d.add(i, j, scale * w(i, j) * share(i, j), std::abs(scale) * w.size(i, j) * share.size(i, j));
+  }
   if (term.form == DeltaForm::hadamard || term.form == DeltaForm::kronecker) {
     const Twin one = exact(term.first);
     const Twin two = exact(term.second);
@@ -160,11 +166,11 @@ using kernels::GainAxis;
 /// One term of each kind in turn, for a weight [out, in] of its own choice.
 class DeltaCase {
  public:
-  static constexpr int kinds = 9;
+  static constexpr int kinds = 10;
 
   explicit DeltaCase(std::uint64_t number) : random_(number), kind_(static_cast<int>(number % kinds)) {
     const bool has_gains = kind_ == 8 || random_.below(3) == 0;
-    if (kind_ < 7) factors();
+    if (kind_ < 7 || kind_ == 9) factors();
     if (kind_ == 7) rotation();
     if (kind_ == 8) weight(random_.size(90, {1, 16, 32}), random_.size(600, {1, 31, 64, 513}));
     if (has_gains && kind_ != 7) gains();
@@ -213,7 +219,9 @@ class DeltaCase {
     term.cols_per_input = kind_ == 6 && often() ? 1 + random_.below(9) : 1;
     const std::int64_t inputs = random_.size(term.cols_per_input == 1 ? 600 : 70, {1, 31, 64, 513});
     weight(random_.size(90, {1, 16, 17, 32}), inputs * term.cols_per_input);
-    term.form = kind_ < 2 ? DeltaForm::plain : kind_ < 4 ? DeltaForm::hadamard : DeltaForm::plain;
+    term.form = kind_ == 2 || kind_ == 3 ? DeltaForm::hadamard
+                : kind_ == 9             ? DeltaForm::of_elements
+                                         : DeltaForm::plain;
     term.first = factored(out, in, kind_ != 1);
     if (term.form == DeltaForm::hadamard) term.second = factored(out, in, kind_ == 2);
     if (kind_ != 6) return;

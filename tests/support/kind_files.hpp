@@ -14,13 +14,13 @@
 
 namespace tenon::test {
 
-inline constexpr std::array kind_names{std::string_view("LORA"), std::string_view("DORA"),
-                                       std::string_view("LOHA"), std::string_view("LOKR"),
-                                       std::string_view("IA3"),  std::string_view("OFT")};
+inline constexpr std::array kind_names{
+    std::string_view("LORA"), std::string_view("DORA"), std::string_view("LOHA"), std::string_view("LOKR"),
+    std::string_view("IA3"),  std::string_view("OFT"),  std::string_view("GLORA")};
 
-/// The tensors of one module, whose weight is [out, in].
+/// The tensors of one module, whose weight is [out, in]. `has_bias`: kinds that change a bias (PEFT's GLoRA) do so.
 inline void add_kind(RandomTensors& tensors, std::string_view kind, const std::string& module,
-                     std::int64_t in, std::int64_t out, std::int64_t rank) {
+                     std::int64_t in, std::int64_t out, std::int64_t rank, bool has_bias = false) {
   if (kind == "LORA" || kind == "DORA") {
     tensors.add(module + ".lora_A.weight", {rank, in});
     tensors.add(module + ".lora_B.weight", {out, rank});
@@ -36,6 +36,16 @@ inline void add_kind(RandomTensors& tensors, std::string_view kind, const std::s
     tensors.add(module + ".lokr_w2_b", {rank, in / 2});
   } else if (kind == "IA3") {
     tensors.add(module + ".ia3_l", {out, 1});
+  } else if (kind == "GLORA") {
+    for (const std::string path : {".glora_A", ".glora_B"}) {
+      tensors.add(module + path + ".Xd", {out, rank});
+      tensors.add(module + path + ".Xu", {rank, in});
+    }
+    if (!has_bias) return;
+    tensors.add(module + ".glora_C.Xd", {in, rank});
+    tensors.add(module + ".glora_C.Xu", {rank, 1});
+    tensors.add(module + ".glora_D.X", {out});
+    tensors.add(module + ".glora_E.X", {1});
   } else {
     tensors.add(module + ".oft_R.weight", {in / 2, 1}); // blocks of 2: one number each
   }
@@ -48,6 +58,7 @@ inline void add_kind(RandomTensors& tensors, std::string_view kind, const std::s
   if (kind == "DORA") return concat(R"({"peft_type": "LORA", "use_dora": true, )", numbers, "}");
   if (kind == "IA3") return R"({"peft_type": "IA3"})";
   if (kind == "OFT") return R"({"peft_type": "OFT", "r": 0, "oft_block_size": 2})";
+  if (kind == "GLORA") return concat(R"({"peft_type": "GLORA", "r": )", rank, "}");
   return concat(R"({"peft_type": ")", kind, R"(", )", numbers, "}");
 }
 
@@ -67,7 +78,8 @@ std::string write_kind(const std::string& folder, std::string_view kind, const K
     const SlotEntry* entry = nullptr;
     for (const SlotEntry& candidate : program.slots)
       if (i >= candidate.base && i < candidate.base + candidate.copies) entry = &candidate;
-    add_kind(tensors, kind, "base_model.model." + slot_path(program, i), entry->in, entry->out, options.rank);
+    add_kind(tensors, kind, "base_model.model." + slot_path(program, i), entry->in, entry->out, options.rank,
+             entry->bias != no_index);
   }
   std::filesystem::create_directories(folder);
   tensors.write(folder + "/adapter_model.safetensors");

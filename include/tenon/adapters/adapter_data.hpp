@@ -40,7 +40,7 @@ enum class GainSource : std::uint8_t {
   none,
   magnitude, ///< DoRA's m: gains follow from the weight's norms
   factor,    ///< PEFT's IA3: the weight is multiplied by it
-  change,    ///< LyCORIS's IA3: one less
+  change,    ///< one less: LyCORIS's IA3, a vector of PEFT's GLoRA
   replace,   ///< no vector: the weight gives way to the stored one
 };
 
@@ -51,14 +51,16 @@ struct SlotDelta {
   kernels::DeltaTerm term{}; ///< its scale, gains and strength are set when it is attached
   double scale = 1;          ///< of the factors, for strength 1
   GainSource gains = GainSource::none;
-  kernels::WeightVector vector{}; ///< m, or IA3's
+  kernels::WeightVector vector{}; ///< m, IA3's, GLoRA's
   DoraStrength dora_strength = DoraStrength::peft;
-  std::int64_t columns_per_gain = 1; ///< of the weight, that share one number: a kernel's positions
+  /// Of the weight, that share one number: a kernel's positions; all rows, where one number is for the whole
+  std::int64_t columns_per_gain = 1;
 
   /// Floats of gains for a weight [rows, cols].
   [[nodiscard]] std::int64_t gain_count(std::int64_t rows, std::int64_t cols) const noexcept {
     if (gains == GainSource::none) return 0;
-    return term.gain_axis == kernels::GainAxis::cols ? cols : rows;
+    if (term.gain_axis == kernels::GainAxis::cols) return cols;
+    return term.rows != 0 ? term.rows : rows;
   }
 };
 
@@ -69,6 +71,12 @@ struct SlotBias {
   double scale = 1;
   kernels::BiasAction action = kernels::BiasAction::add;
   std::int64_t first_row = 0;
+  /// c [in]: the values are W c for `rows` rows of the pristine weight, made when it is attached; or null
+  const float* of_weight = nullptr;
+  std::int64_t rows = 0;
+
+  /// Floats that are made.
+  [[nodiscard]] std::int64_t made_count() const noexcept { return of_weight == nullptr ? 0 : rows; }
 };
 
 struct AdapterData {

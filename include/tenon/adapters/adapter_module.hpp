@@ -58,7 +58,7 @@ struct AdapterModule {
     if (p == boft_r || p == boft_s) return AdapterKind::boft;
     if (p == oft_blocks) return own.tensor->view.rank == 4 ? AdapterKind::boft : AdapterKind::oft;
     if (p == oft_diag || p == oft_r || p == oft_embedding_r) return AdapterKind::oft;
-    if (p >= glora_a1 && p <= glora_bm) return AdapterKind::glora;
+    if (p >= glora_a1 && p <= glora_e) return AdapterKind::glora;
     if (p == vera_lambda_b || p == vera_lambda_d) return AdapterKind::vera;
   }
   if (module.has(diff) || module.has(norm_weight) || module.has(whole_weight)) return AdapterKind::diff;

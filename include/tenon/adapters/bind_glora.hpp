@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GLoRA, in both layouts. Conventions: LyCORIS 4.1.3 modules/glora.py.
+// GLoRA as LyCORIS has it, in both layouts; PEFT's is bind_peft_glora.hpp. Conventions: LyCORIS 4.1.3
+// modules/glora.py.
 #pragma once
 
 #include <tenon/adapters/module_binding.hpp>

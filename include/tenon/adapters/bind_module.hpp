@@ -7,6 +7,7 @@
 #include <tenon/adapters/bind_glora.hpp>
 #include <tenon/adapters/bind_ia3.hpp>
 #include <tenon/adapters/bind_lora.hpp>
+#include <tenon/adapters/bind_peft_glora.hpp>
 #include <tenon/adapters/bind_products.hpp>
 #include <tenon/adapters/bind_rotation.hpp>
 #include <tenon/adapters/bind_vera.hpp>
@@ -48,6 +49,13 @@ namespace tenon {
   return false;
 }
 
+/// GLoRA has two layouts, which no file mixes.
+[[nodiscard]] inline bool is_peft_glora(const AdapterModule& module) noexcept {
+  for (const AdapterModule::Part& own : module.parts)
+    if (own.part >= AdapterPart::glora_a && own.part <= AdapterPart::glora_e) return true;
+  return false;
+}
+
 /// Appends to the binding's data, or to its report's findings.
 inline void bind_module(ModuleBinding binding) {
   if (has_unknown_parts(binding)) return;
@@ -74,7 +82,8 @@ inline void bind_module(ModuleBinding binding) {
   case AdapterKind::boft:
     return RotationBinding{binding}.bind(*kind);
   case AdapterKind::glora:
-    return GloraBinding{binding}.bind();
+    if (!is_peft_glora(binding.module)) return GloraBinding{binding}.bind();
+    return PeftGloraBinding{binding}.bind();
   case AdapterKind::vera:
     return VeraBinding{binding}.bind();
   case AdapterKind::diff:

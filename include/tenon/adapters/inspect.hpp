@@ -40,11 +40,11 @@ struct AdapterSummary {
   [[nodiscard]] std::string text() const;
 };
 
-/// The rank that a module's tensors have: of A, of w1_b, of b2, blocks for OFT.
+/// The rank that a module's tensors have: of A, of w1_b, of b2, of Xu.
 [[nodiscard]] inline std::int64_t rank_of(const AdapterModule& module) noexcept {
   using enum AdapterPart;
-  for (const AdapterPart part :
-       {lora_a, embedding_a, hada_w1_b, lokr_w1_b, lokr_w2_b, glora_b2, vera_lambda_d})
+  for (const AdapterPart part : {lora_a, embedding_a, hada_w1_b, lokr_w1_b, lokr_w2_b, glora_b2, glora_a_u,
+                                 glora_b_u, glora_c_u, vera_lambda_d})
     if (const CheckpointTensor* const tensor = module.find(part))
       return tensor->view.rank == 0 ? 0 : tensor->view.extent(0);
   return 0;

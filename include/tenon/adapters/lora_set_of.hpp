@@ -6,6 +6,7 @@
 #pragma once
 
 #include <tenon/adapters/adapter_data.hpp>
+#include <tenon/adapters/delta_of_weight.hpp>
 #include <tenon/adapters/extract.hpp>
 #include <tenon/adapters/file_targets.hpp>
 #include <tenon/adapters/lora_pair.hpp>
@@ -13,8 +14,6 @@
 #include <tenon/adapters/terms.hpp>
 #include <tenon/adapters/to_lora.hpp>
 #include <tenon/core/compiled.hpp>
-#include <tenon/kernels/delta_rows.hpp>
-#include <tenon/kernels/merge_deltas.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -37,54 +36,6 @@ struct ConvertedModule {
 struct Converted {
   LoraSet set{};
   std::vector<ConvertedModule> modules{}; ///< as in `set`
-};
-
-/// Rows of the change of one module's weight at strength 1, as floats; they begin as zeros.
-class DeltaRows {
- public:
-  /// `base`: the weight, or its shape alone where no change follows from it. Throws as Buffer does.
-  DeltaRows(std::int32_t slot, kernels::WeightMatrix base, const AdapterData& data, Ledger& ledger)
-      : base_(base) {
-    std::int64_t floats = 0;
-    for (const SlotDelta& delta : data.deltas)
-      if (delta.slot == slot) floats += delta.gain_count(base.rows, base.cols);
-    const std::int64_t scratch = std::max(kernels::merge_deltas_scratch_bytes(base.rows, base.cols),
-                                          kernels::weight_norms_scratch_bytes(base.rows, base.cols));
-    scratch_ = Buffer(ledger, Category::scratch, scratch, "making a delta");
-    gains_ = Buffer(ledger, Category::adapter, floats * static_cast<std::int64_t>(sizeof(float)),
-                    "making a delta");
-    for (const SlotFactors& factors : data.factors)
-      if (factors.slot == slot) terms_.push_back(low_rank_term(factors, 1));
-    float* u = reinterpret_cast<float*>(gains_.data());
-    for (const SlotDelta& delta : data.deltas) {
-      if (delta.slot != slot) continue;
-      deltas_.push_back(delta_term(delta, 1, base_, u, room()));
-      u += delta.gain_count(base.rows, base.cols);
-    }
-  }
-
-  void operator()(std::int64_t first, std::int64_t count, float* out) const {
-    const kernels::VectorKernels& vectors = kernels::vector_kernels();
-    for (std::int64_t i = 0; i < count; i += kernels::delta_strip_rows) {
-      const kernels::Matrix strip{out + i * base_.cols, std::min(kernels::delta_strip_rows, count - i),
-                                  base_.cols, base_.cols};
-      std::fill_n(strip.data, strip.rows * strip.cols, 0.0f);
-      kernels::add_low_rank_rows(vectors, terms_, first + i, strip, room());
-      for (const kernels::DeltaTerm& term : deltas_)
-        kernels::add_delta_rows(term, base_, first + i, strip, room(), vectors);
-    }
-  }
-
- private:
-  [[nodiscard]] kernels::Scratch room() const noexcept {
-    return kernels::Scratch({scratch_.data(), static_cast<std::size_t>(scratch_.bytes())});
-  }
-
-  kernels::WeightMatrix base_;
-  mutable Buffer scratch_{}; // dirtied, never read back
-  Buffer gains_{};
-  std::vector<kernels::LowRankTerm> terms_{};
-  std::vector<kernels::DeltaTerm> deltas_{};
 };
 
 /// delta^T = scale A^T B^T.
@@ -204,7 +155,7 @@ class Conversion {
     if (target.weight != nullptr) return flat_matrix(target.weight->view);
     for (const SlotDelta* delta : of(slot, data_.deltas))
       if (delta->gains != GainSource::none || delta->term.rotation != nullptr ||
-          !delta->term.of_weight.empty())
+          delta->term.form == kernels::DeltaForm::of_elements || !delta->term.of_weight.empty())
         refuse(slot, adapter_kind_name(delta->kind));
     return {nullptr, DType::f32, target.rows, target.cols, target.cols};
   }
@@ -232,7 +183,10 @@ class Conversion {
     std::vector<float> out(static_cast<std::size_t>(std::max(target.rows, target.bias)));
     for (const SlotBias* bias : biases) {
       if (bias->action != kernels::BiasAction::add && own.empty()) refuse(slot, "a whole bias");
-      kernels::add_bias_term(bias_term(*bias, 1), own, out);
+      if (bias->of_weight != nullptr && target.weight == nullptr) refuse(slot, "GLoRA");
+      const kernels::WeightMatrix weight =
+          target.weight == nullptr ? kernels::WeightMatrix{} : flat_matrix(target.weight->view);
+      add_slot_bias(*bias, 1, weight, own, out, ledger());
     }
     return out;
   }

@@ -30,7 +30,10 @@ class MergeEdit final : public CheckpointEdit {
     for (const AdapterAt& adapter : adapters) {
       for (const SlotFactors& factors : adapter.data->factors) enter_weight(factors.slot);
       for (const SlotDelta& delta : adapter.data->deltas) enter_weight(delta.slot);
-      for (const SlotBias& bias : adapter.data->biases) enter_bias(bias.slot);
+      for (const SlotBias& bias : adapter.data->biases) {
+        if (bias.of_weight != nullptr) check_dtype(targets.at(bias.slot).weight);
+        enter_bias(bias.slot);
+      }
     }
   }
 
@@ -56,12 +59,15 @@ class MergeEdit final : public CheckpointEdit {
     bool is_bias = false;
   };
 
-  void enter(const CheckpointTensor* tensor, Place place) {
+  static void check_dtype(const CheckpointTensor* tensor) {
     if (!is_weight_dtype(tensor->view.dtype))
       throw error(ErrorCode::wrong_dtype,
                   concat(tensor->name, ": expected F32, F16 or BF16 to merge into, got ",
                          dtype_name(tensor->view.dtype)),
                   {.key = std::string(tensor->name)});
+  }
+  void enter(const CheckpointTensor* tensor, Place place) {
+    check_dtype(tensor);
     places_.emplace(tensor, place);
   }
   void enter_weight(std::int32_t slot) { enter(targets_.at(slot).weight, {slot, false}); }
@@ -76,7 +82,8 @@ class MergeEdit final : public CheckpointEdit {
   void write_bias(std::int32_t slot, const TensorView& view, std::int64_t first, std::int64_t count,
                   std::byte* out) {
     bias_.resize(static_cast<std::size_t>(view.size()));
-    (void)merge_bias(slot, flat_vector(view), adapters_, bias_);
+    (void)merge_bias(slot, flat_matrix(targets_.at(slot).weight->view), flat_vector(view), adapters_, bias_,
+                     ledger_);
     encode(view.dtype, bias_.data() + first, count, out);
   }
 

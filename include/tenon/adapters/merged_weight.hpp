@@ -76,10 +76,28 @@ class MergedWeight {
   std::vector<kernels::DeltaTerm> deltas_{};
 };
 
+/// row [out] += what `own` changes of a bias, for a module's pristine weight and bias. Where it follows from the
+/// weight that is read, and holds a row of floats and scratch. Throws as Buffer does.
+inline void add_slot_bias(const SlotBias& own, double strength, const kernels::WeightMatrix& weight,
+                          kernels::WeightVector bias, std::span<float> row, Ledger& ledger) {
+  Buffer made{};
+  Buffer scratch{};
+  if (own.of_weight != nullptr) {
+    made = Buffer(ledger, Category::adapter, own.made_count() * static_cast<std::int64_t>(sizeof(float)),
+                  "merge a bias");
+    scratch = Buffer(ledger, Category::scratch, kernels::multiply_scratch_bytes(1, own.rows, weight.cols),
+                     "merge a bias");
+  }
+  const kernels::Scratch room({scratch.data(), static_cast<std::size_t>(scratch.bytes())});
+  kernels::add_bias_term(bias_term(own, strength, weight, reinterpret_cast<float*>(made.data()), room), bias,
+                         row);
+}
+
 /// A module's bias with adapters merged into it, as floats [size]; zeros where the module has none. Returns
-/// whether an adapter changes it.
-[[nodiscard]] inline bool merge_bias(std::int32_t slot, kernels::WeightVector bias,
-                                     std::span<const AdapterAt> adapters, std::span<float> out) {
+/// whether an adapter changes it. Throws as Buffer does.
+[[nodiscard]] inline bool merge_bias(std::int32_t slot, const kernels::WeightMatrix& weight,
+                                     kernels::WeightVector bias, std::span<const AdapterAt> adapters,
+                                     std::span<float> out, Ledger& ledger) {
   if (bias.empty())
     std::fill(out.begin(), out.end(), 0.0f);
   else
@@ -88,7 +106,7 @@ class MergedWeight {
   for (const AdapterAt& adapter : adapters)
     for (const SlotBias& own : adapter.data->biases)
       if (own.slot == slot) {
-        kernels::add_bias_term(bias_term(own, adapter.strength), bias, out);
+        add_slot_bias(own, adapter.strength, weight, bias, out, ledger);
         is_changed = true;
       }
   return is_changed;

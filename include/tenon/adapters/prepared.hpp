@@ -9,6 +9,7 @@
 #include <tenon/weights/convert.hpp>
 #include <tenon/weights/tensor_view.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
@@ -65,6 +66,32 @@ class PreparedMatrices {
   [[nodiscard]] const float* floats_of(const kernels::WeightVector& vector) {
     float* const to = floats(vector.size);
     decode(vector.dtype, vector.data, vector.size, to);
+    return to;
+  }
+  /// [rows, cols] of one value.
+  [[nodiscard]] kernels::WeightMatrix filled(std::int64_t rows, std::int64_t cols, float value) {
+    float* const to = floats(rows * cols);
+    std::fill_n(to, rows * cols, value);
+    return {reinterpret_cast<const std::byte*>(to), DType::f32, rows, cols, cols};
+  }
+  [[nodiscard]] kernels::WeightVector filled_vector(std::int64_t size, float value) {
+    return {filled(size, 1, value).data, DType::f32, size};
+  }
+  /// left [n, rank] right [rank, 1], as n floats.
+  [[nodiscard]] const float* column_of(const kernels::WeightMatrix& left,
+                                       const kernels::WeightMatrix& right) {
+    float* const to = floats(left.rows);
+    for (std::int64_t i = 0; i < left.rows; ++i) {
+      double sum = 0;
+      for (std::int64_t r = 0; r < left.cols; ++r) {
+        float one = 0;
+        float two = 0;
+        decode(left.dtype, left.at(i, r), 1, &one);
+        decode(right.dtype, right.at(r, 0), 1, &two);
+        sum += static_cast<double>(one) * static_cast<double>(two);
+      }
+      to[i] = static_cast<float>(sum);
+    }
     return to;
   }
   /// gain[i] m[i, j], as floats.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <tenon/adapters/adapter_data.hpp>
+#include <tenon/kernels/gemm.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -19,10 +20,22 @@ namespace tenon {
           .first_row = factors.first_row};
 }
 
-[[nodiscard]] inline kernels::BiasTerm bias_term(const SlotBias& bias, double strength) noexcept {
+/// The term for the pristine weight `base`. W c, `bias.made_count()` floats, goes to `made` and is made here, with a
+/// pass over its rows; scratch as `multiply_scratch_bytes(1, out, in)`.
+[[nodiscard]] inline kernels::BiasTerm bias_term(const SlotBias& bias, double strength,
+                                                 const kernels::WeightMatrix& base, float* made,
+                                                 const kernels::Workers& workers) {
+  kernels::WeightVector values = bias.values;
+  if (bias.of_weight != nullptr) {
+    std::fill_n(made, bias.rows, 0.0f);
+    kernels::multiply_nt({bias.of_weight, 1, base.cols, base.cols},
+                         base.block(bias.first_row, 0, bias.rows, base.cols), 1.0f,
+                         {made, 1, bias.rows, bias.rows}, workers);
+    values = {reinterpret_cast<const std::byte*>(made), DType::f32, bias.rows};
+  }
   const bool is_replaced =
       bias.action == kernels::BiasAction::replace; // whole, whatever the strength: as PEFT
-  return {bias.values, is_replaced ? 1.0f : static_cast<float>(bias.scale * strength), bias.action,
+  return {values, is_replaced ? 1.0f : static_cast<float>(bias.scale * strength), bias.action,
           bias.first_row};
 }
 

@@ -33,6 +33,22 @@ inline constexpr std::array peft_endings{
     KeyEnding{".boft_s", "", AdapterPart::boft_s},
     KeyEnding{".vera_lambda_b", "", AdapterPart::vera_lambda_b},
     KeyEnding{".vera_lambda_d", "", AdapterPart::vera_lambda_d},
+    KeyEnding{".glora_A", ".Xd", AdapterPart::glora_a_d},
+    KeyEnding{".glora_A", ".Xu", AdapterPart::glora_a_u},
+    KeyEnding{".glora_A", ".X", AdapterPart::glora_a},
+    KeyEnding{".glora_A", ".zeros", AdapterPart::glora_a},
+    KeyEnding{".glora_B", ".Xd", AdapterPart::glora_b_d},
+    KeyEnding{".glora_B", ".Xu", AdapterPart::glora_b_u},
+    KeyEnding{".glora_B", ".X", AdapterPart::glora_b},
+    KeyEnding{".glora_B", ".zeros", AdapterPart::glora_b},
+    KeyEnding{".glora_C", ".Xd", AdapterPart::glora_c_d},
+    KeyEnding{".glora_C", ".Xu", AdapterPart::glora_c_u},
+    KeyEnding{".glora_C", ".X", AdapterPart::glora_c},
+    KeyEnding{".glora_C", ".zeros", AdapterPart::glora_c},
+    KeyEnding{".glora_D", ".X", AdapterPart::glora_d},
+    KeyEnding{".glora_D", ".zeros", AdapterPart::glora_d},
+    KeyEnding{".glora_E", ".X", AdapterPart::glora_e},
+    KeyEnding{".glora_E", ".zeros", AdapterPart::glora_e},
 };
 
 /// LoRA's own two factors by their several names.

@@ -19,10 +19,10 @@
 namespace tenon {
 
 /// `peft_type`: the method, which decides what the tensors are.
-enum class PeftType : std::uint8_t { lora, loha, lokr, ia3, oft, boft, vera };
+enum class PeftType : std::uint8_t { lora, loha, lokr, ia3, oft, boft, vera, glora };
 
 [[nodiscard]] constexpr std::string_view peft_type_name(PeftType type) noexcept {
-  constexpr std::string_view names[] = {"LORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "VERA"};
+  constexpr std::string_view names[] = {"LORA", "LOHA", "LOKR", "IA3", "OFT", "BOFT", "VERA", "GLORA"};
   return names[static_cast<std::size_t>(type)];
 }
 
@@ -151,9 +151,10 @@ class PeftConfigReader {
   [[nodiscard]] PeftType read_type() const {
     const JsonValue& type = root_.at("peft_type", path_);
     const std::string& name = type.string(what("peft_type"));
-    for (int i = 0; i <= static_cast<int>(PeftType::vera); ++i)
+    for (int i = 0; i <= static_cast<int>(PeftType::glora); ++i)
       if (name == peft_type_name(static_cast<PeftType>(i))) return static_cast<PeftType>(i);
-    refuse("peft_type", "\"LORA\", \"LOHA\", \"LOKR\", \"IA3\", \"OFT\", \"BOFT\" or \"VERA\"", type);
+    refuse("peft_type", "\"LORA\", \"LOHA\", \"LOKR\", \"IA3\", \"OFT\", \"BOFT\", \"VERA\" or \"GLORA\"",
+           type);
   }
 
   const JsonValue& root_;

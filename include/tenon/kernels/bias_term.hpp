@@ -18,6 +18,7 @@ enum class BiasAction : std::uint8_t {
   add,      ///< b + scale v
   replace,  ///< b + scale (v - b)
   scale_by, ///< b + scale (v - 1) b
+  grow_by,  ///< b + scale v b
 };
 
 /// A change of the elements from `first` on; b is the module's own bias (0 where it has none), so that several
@@ -44,6 +45,7 @@ inline void add_bias_term(const BiasTerm& term, WeightVector bias, std::span<flo
       float change = values[at];
       if (term.action == BiasAction::replace) change -= own[at];
       if (term.action == BiasAction::scale_by) change = (change - 1.0f) * own[at];
+      if (term.action == BiasAction::grow_by) change *= own[at];
       row[static_cast<std::size_t>(term.first + i + k)] += term.scale * change;
     }
   }

@@ -54,6 +54,26 @@ inline void add_hadamard_rows(const VectorKernels& kernels, const DeltaTerm& ter
   }
 }
 
+/// d += scale (W (*) first), rows of W from `first_row` on.
+inline void add_of_elements_rows(const VectorKernels& kernels, const DeltaTerm& term, WeightMatrix base,
+                                 std::int64_t first_row, Matrix d, Scratch scratch) {
+  assert(term.first.rows() == base.rows && term.first.cols() == base.cols &&
+         "of_elements: first is [out,in]");
+  const auto room = scratch.take<float>(delta_strip_rows * delta_cols);
+  for (std::int64_t j = 0; j < d.cols; j += delta_cols) {
+    const std::int64_t cols = std::min(delta_cols, d.cols - j);
+    const Matrix share{room.data(), d.rows, cols, cols};
+    std::fill_n(share.data, share.rows * cols, 0.0f);
+    add_factored(kernels, term.first, first_row, j, 1.0f, share, scratch);
+    for (std::int64_t r = 0; r < d.rows; ++r)
+      visit_row(kernels, base.block(first_row + r, j, 1, cols), 0,
+                [&](std::int64_t at, std::int64_t count, const float* w) {
+                  for (std::int64_t k = at; k < at + count; ++k)
+                    d.row(r)[j + k] += term.scale * (w[k - at] * share.row(r)[k]);
+                });
+  }
+}
+
 /// d += scale (first (x) second), rows from `first_row` on: row i c + k has first[i][j] second[k][l] at j d +
 /// l.
 inline void add_kronecker_rows(const VectorKernels& kernels, const DeltaTerm& term, std::int64_t first_row,
@@ -115,6 +135,7 @@ inline void add_change_rows(const VectorKernels& kernels, const DeltaTerm& term,
   if (term.form == DeltaForm::plain) add_factored(kernels, term.first, first_row, 0, term.scale, d, scratch);
   if (term.form == DeltaForm::hadamard) add_hadamard_rows(kernels, term, first_row, d, scratch);
   if (term.form == DeltaForm::kronecker) add_kronecker_rows(kernels, term, first_row, d, scratch);
+  if (term.form == DeltaForm::of_elements) add_of_elements_rows(kernels, term, base, first_row, d, scratch);
   if (!term.of_weight.empty()) add_of_weight_rows(kernels, term, base, first_row, d, scratch);
 }
 

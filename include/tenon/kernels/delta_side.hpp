@@ -7,6 +7,7 @@
 // | plain, stored     | one product                                                                      |
 // | hadamard (LoHa)   | as of rank r1 r2; where that is more than forming it, strips of Delta, used once |
 // | kronecker (LoKr)  | x as [q, d]: times second^T, then first times that                               |
+// | W (*) first       | strips of Delta, used once                                                       |
 // | W M (GLoRA)       | x M^T, then the base's product                                                   |
 // | gains of rows     | those of x D^T, and of the base's product                                        |
 // | gains of columns  | x with the gains, through D and through the base                                 |
@@ -179,7 +180,8 @@ inline void delta_add(ConstMatrix x, WeightMatrix whole_base, const DeltaTerm& t
   }
   const bool is_formed =
       term.rotation == nullptr && term.gain_axis == GainAxis::none && term.of_weight.empty();
-  if (term.form == DeltaForm::hadamard && !is_hadamard_cheaper(term.first, term.second, x.rows)) {
+  if (term.form == DeltaForm::of_elements ||
+      (term.form == DeltaForm::hadamard && !is_hadamard_cheaper(term.first, term.second, x.rows))) {
     DeltaTerm whole = term;
     whole.first_row = whole.rows = 0;
     return add_by_strips(kernels, x, base, whole, y, workers);

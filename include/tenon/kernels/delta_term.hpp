@@ -4,7 +4,7 @@
 // everything else is one of these. Views and vectors are somebody else's.
 //
 // The weight W is [out, in]; a convolution's [out, in / groups, kh, kw] is taken as [out, in / groups * kh *
-// kw]. With P what the factors form,
+// kw]. With P what the factors form (of_elements: of W with them),
 //   D     = scale * (P + W M)
 //   Delta = D                          without gains
 //   Delta = u W + (u + plain) D        with gains u along rows or columns
@@ -32,10 +32,11 @@ struct Factored {
 
 /// How P follows from the factors.
 enum class DeltaForm : std::uint8_t {
-  none,      ///< no P: IA3 (gains alone), rotations
-  plain,     ///< P = first: LoRA (first = B A), a stored difference
-  hadamard,  ///< P = first (*) second, element by element: LoHa (arXiv 2108.06098)
-  kronecker, ///< P = first (x) second: LoKr (arXiv 2212.10650)
+  none,        ///< no P: IA3 (gains alone), rotations
+  plain,       ///< P = first: LoRA (first = B A), a stored difference
+  hadamard,    ///< P = first (*) second, element by element: LoHa (arXiv 2108.06098)
+  kronecker,   ///< P = first (x) second: LoKr (arXiv 2212.10650)
+  of_elements, ///< P = W (*) first, element by element: PEFT's GLoRA
 };
 
 enum class GainAxis : std::uint8_t { none, rows, cols };

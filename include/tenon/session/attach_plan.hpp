@@ -25,7 +25,7 @@ struct AttachCost {
   std::int64_t bytes_read = 0;     ///< of weights and factors, each counted once
   std::int64_t bytes_written = 0;  ///< of weights
   std::int64_t flops_per_row = 0;  ///< added to a forward pass, for each row that goes through
-  std::int64_t bytes_measured = 0; ///< of weights whose norms are taken first (DoRA)
+  std::int64_t bytes_measured = 0; ///< of weights that are read first: for DoRA's norms, GLoRA's W C
 
   void add_merge_of(const kernels::WeightMatrix& a, const kernels::WeightMatrix& b) noexcept {
     flops += kernels::merge_flops(a, b);
@@ -40,8 +40,10 @@ struct AttachCost {
     bytes_read += of(delta.term.first) + of(delta.term.second) + of(delta.term.of_weight);
     const std::int64_t rank = delta.term.first.is_product() ? delta.term.first.right.rows : 1;
     if (is_side_path)
-      flops_per_row +=
-          delta.term.form == kernels::DeltaForm::hadamard ? dense : 2 * rank * (rows + cols) + rows;
+      flops_per_row += delta.term.form == kernels::DeltaForm::hadamard ||
+                               delta.term.form == kernels::DeltaForm::of_elements
+                           ? dense
+                           : 2 * rank * (rows + cols) + rows;
     else
       flops += dense * rank;
     if (delta.gains == GainSource::magnitude) {
@@ -49,6 +51,15 @@ struct AttachCost {
       bytes_measured += base.bytes();
       bytes_read += base.bytes();
     }
+  }
+  /// Of `rows` rows of the weight with a vector.
+  void add_product(const TensorView& base, std::int64_t rows) noexcept {
+    flops += 2 * base.size() / base.extent(0) * rows;
+    bytes_measured += bytes_of_rows(base, rows);
+    bytes_read += bytes_of_rows(base, rows);
+  }
+  [[nodiscard]] static std::int64_t bytes_of_rows(const TensorView& base, std::int64_t rows) noexcept {
+    return base.bytes() / base.extent(0) * rows;
   }
 };
 
@@ -67,7 +78,7 @@ struct AttachPlan {
   std::int64_t delta_count = 0;      ///< the same for other kinds
   std::int64_t gathered_delta_count = 0;
   std::int64_t bias_count = 0;
-  std::int64_t gain_floats = 0;   ///< of DoRA and IA3, made when it is attached
+  std::int64_t gain_floats = 0;   ///< of DoRA, IA3 and GLoRA's W C, made when it is attached
   std::int64_t loss_blocks = 0;   ///< of the largest weight, if the loss is measured
   BytesByCategory bytes{};        ///< that the guard will hold
   BytesByCategory device_bytes{}; ///< the same of the device's memory, where the model is on one
@@ -161,6 +172,11 @@ TENON_INLINE void count_plan(AttachPlan& plan) {
       plan.gain_floats += delta.gain_count(base.extent(0), base.extent(1));
       plan.cost.add_delta(delta, base, is_side_path);
     }
+    for (const SlotBias& bias : adapter->biases)
+      if (bias.of_weight != nullptr) {
+        plan.gain_floats += bias.made_count();
+        plan.cost.add_product(session.slots().source(bias.slot), bias.rows);
+      }
   }
   if (session.is_on_device())
     count_on_device(plan);

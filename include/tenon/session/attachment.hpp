@@ -7,11 +7,11 @@
 #include <tenon/adapters/terms.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/attach_plan.hpp>
+#include <tenon/session/device_terms.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <new>
 #include <span>
 #include <string_view>
@@ -28,21 +28,21 @@ class Attachment {
   /// Nodes for a counted plan; overlays lie one after the other from `overlay_bytes` on, or in the model's
   /// weights. Throws as Buffer does.
   Attachment(const AttachPlan& plan, std::byte* overlay_bytes, std::string_view operation)
-      : nodes_(plan.session->ledger(), Category::adapter, plan.bytes[Category::adapter], operation) {
-    if (plan.session->is_on_device()) move_adapters(plan, operation);
+      : nodes_(plan.session->ledger(), Category::adapter, plan.bytes[Category::adapter], operation),
+        device_terms_(plan, operation) {
     if (plan.writes_weights())
       make_overlays(plan, overlay_bytes);
     else
       make_side_terms(plan);
     make_biases(plan);
     gains_ = carve<float>(plan.gain_floats);
-    if (DeviceLane* const lane = plan.session->lane(); lane != nullptr) send_scales(*lane);
   }
 
-  /// Sets the terms of other kinds than LoRA: their scales, and gains from the pristine weights. For DoRA that
-  /// is a pass over each weight, after which `watch(slot, bytes)` is called; what it throws goes through.
+  /// Sets the terms of other kinds than LoRA and of biases: their scales, and what follows from the pristine weights.
+  /// For DoRA and GLoRA's W C that is a pass over each weight, after which `watch(slot, bytes)` is called; what it
+  /// throws goes through.
   template <class Watch>
-  void fill_deltas(const AttachPlan& plan, Watch watch) {
+  void fill_terms(const AttachPlan& plan, Watch watch) {
     std::span<float> gains = gains_;
     for (const DeltaOrder& order : delta_orders_) {
       const SlotDelta& delta = *order.delta;
@@ -53,6 +53,15 @@ class Attachment {
       gains = gains.subspan(static_cast<std::size_t>(count));
       if (delta.gains == GainSource::magnitude) watch(delta.slot, base.bytes());
     }
+    for (std::size_t i = 0; i < biases_.size(); ++i) {
+      const SlotBias& bias = *bias_orders_[i].bias;
+      const TensorView& base = plan.session->slots().source(bias.slot);
+      biases_[i].term = bias_term(bias, plan.weight_at(bias_orders_[i].adapter, bias.slot),
+                                  weight_matrix(base), gains.data(), plan.session->workspace().workers());
+      device_terms_.place(bias_orders_[i].adapter, biases_[i].term);
+      gains = gains.subspan(static_cast<std::size_t>(bias.made_count()));
+      if (bias.of_weight != nullptr) watch(bias.slot, AttachCost::bytes_of_rows(base, bias.rows));
+    }
   }
 
   /// The strengths of `plan`, the one it was made from but for its weights, to terms beside weights. Throws as
@@ -62,11 +71,9 @@ class Attachment {
     visit_factors(plan, [&](std::size_t a, const SlotFactors& factors) {
       scales.push_back(low_rank_term(factors, plan.weight_at(a, factors.slot)).scale);
     });
-    if (DeviceLane* const lane = plan.session->lane(); lane != nullptr && !scales.empty())
-      lane->upload(scales_.data(), std::as_bytes(std::span(scales)));
+    device_terms_.send_scales(plan, scales);
     for (std::size_t i = 0; i < sides_.size(); ++i) sides_[i].term.scale = scales[i];
-    set_biases(plan);
-    fill_deltas(plan, [](std::int32_t, std::int64_t) {});
+    fill_terms(plan, [](std::int32_t, std::int64_t) {});
   }
 
   [[nodiscard]] std::span<OverlayNode> overlays() noexcept { return overlays_; }
@@ -108,35 +115,22 @@ class Attachment {
     return {first, static_cast<std::size_t>(count)};
   }
 
-  /// The adapters' tensors to the device, where they are not there; and room for the scales of side terms.
-  void move_adapters(const AttachPlan& plan, std::string_view operation) {
-    for (const auto& adapter : plan.adapters)
-      residents_.push_back(plan.session->model().residency->use(adapter, *plan.session->lane()));
-    if (!plan.writes_weights())
-      scales_ = Buffer(*plan.session->model().memory, Category::adapter,
-                       plan.term_count * static_cast<std::int64_t>(sizeof(float)), operation);
-  }
-  void send_scales(DeviceLane& lane) {
-    if (sides_.empty()) return;
-    std::vector<float> scales;
-    for (SideTerm& side : sides_) {
-      side.term.scale_at = reinterpret_cast<const float*>(scales_.data()) + scales.size();
-      scales.push_back(side.term.scale);
-    }
-    lane.upload(scales_.data(), std::as_bytes(std::span(scales)));
-  }
   [[nodiscard]] kernels::LowRankTerm term_of(const AttachPlan& plan, std::size_t adapter,
                                              const SlotFactors& factors) const noexcept {
     kernels::LowRankTerm term = low_rank_term(factors, plan.weight_at(adapter, factors.slot));
-    if (!residents_.empty()) residents_[adapter]->place(term);
+    device_terms_.place(adapter, term);
     return term;
   }
 
-  /// Where a delta's term will be; set by `fill_deltas`.
+  /// Where a delta's term will be; set by `fill_terms`.
   struct DeltaOrder {
     const SlotDelta* delta = nullptr;
     std::size_t adapter = 0;
     kernels::DeltaTerm* term = nullptr;
+  };
+  struct BiasOrder {
+    const SlotBias* bias = nullptr;
+    std::size_t adapter = 0;
   };
 
   void make_side_terms(const AttachPlan& plan) {
@@ -147,6 +141,10 @@ class Attachment {
       sides_[side_slots_.size()].term = term_of(plan, a, factors);
       side_slots_.push_back(factors.slot);
     });
+    std::vector<float> scales;
+    for (const SideTerm& side : sides_) scales.push_back(side.term.scale);
+    device_terms_.place_scales(sides_);
+    device_terms_.send_scales(plan, scales);
     for (std::size_t a = 0; a < plan.adapters.size(); ++a)
       for (const SlotDelta& delta : plan.adapters[a]->deltas)
         delta_orders_.push_back({&delta, a, &side_deltas_[delta_orders_.size()].term});
@@ -159,31 +157,22 @@ class Attachment {
 
   void make_biases(const AttachPlan& plan) {
     biases_ = carve<SideBias>(plan.bias_count);
-    for (const auto& adapter : plan.adapters)
-      for (const SlotBias& bias : adapter->biases) bias_slots_.push_back(bias.slot);
-    set_biases(plan);
-  }
-  void set_biases(const AttachPlan& plan) noexcept {
-    std::size_t i = 0;
+    bias_orders_.reserve(biases_.size());
     for (std::size_t a = 0; a < plan.adapters.size(); ++a)
-      for (const SlotBias& bias : plan.adapters[a]->biases) {
-        kernels::BiasTerm& term = biases_[i++].term;
-        term = bias_term(bias, plan.weight_at(a, bias.slot));
-        if (!residents_.empty()) residents_[a]->place(term);
-      }
+      for (const SlotBias& bias : plan.adapters[a]->biases) bias_orders_.push_back({&bias, a});
   }
 
   void link_sides(SlotTable& slots) noexcept {
     for (std::size_t i = 0; i < sides_.size(); ++i) slots.add(side_slots_[i], sides_[i]);
     for (std::size_t i = 0; i < side_deltas_.size(); ++i)
       slots.add(delta_orders_[i].delta->slot, side_deltas_[i]);
-    for (std::size_t i = 0; i < biases_.size(); ++i) slots.add(bias_slots_[i], biases_[i]);
+    for (std::size_t i = 0; i < biases_.size(); ++i) slots.add(bias_orders_[i].bias->slot, biases_[i]);
   }
   void unlink_sides(SlotTable& slots) noexcept {
     for (std::size_t i = 0; i < sides_.size(); ++i) slots.remove(side_slots_[i], sides_[i]);
     for (std::size_t i = 0; i < side_deltas_.size(); ++i)
       slots.remove(delta_orders_[i].delta->slot, side_deltas_[i]);
-    for (std::size_t i = 0; i < biases_.size(); ++i) slots.remove(bias_slots_[i], biases_[i]);
+    for (std::size_t i = 0; i < biases_.size(); ++i) slots.remove(bias_orders_[i].bias->slot, biases_[i]);
   }
 
   /// Terms slot by slot, within a slot in the order of the adapters, whose factors are in ascending order of
@@ -234,14 +223,13 @@ class Attachment {
 
   Buffer nodes_{};
   std::int64_t carved_ = 0;
-  std::vector<std::shared_ptr<const ResidentAdapter>> residents_{}; ///< by adapter; empty on the host
-  Buffer scales_{};                                                 ///< of side terms, on a device
+  DeviceTerms device_terms_{};
   std::span<SideTerm> sides_{};
   std::vector<std::int32_t> side_slots_{};
   std::span<SideDelta> side_deltas_{};
   std::vector<DeltaOrder> delta_orders_{}; ///< of side deltas and of those of overlays, in their order
   std::span<SideBias> biases_{};
-  std::vector<std::int32_t> bias_slots_{};
+  std::vector<BiasOrder> bias_orders_{};
   std::span<float> gains_{};
   std::span<OverlayNode> overlays_{};
   std::span<kernels::MergeLoss> losses_{};

@@ -106,16 +106,18 @@ TENON_INLINE void Guard::require(const AttachPlan& plan, const BytesByCategory& 
   if (plan.measures_loss)
     throw error(ErrorCode::unsupported,
                 concat(operation, ": the loss of a merge is measured on the host only"));
-  for (const auto& adapter : plan.adapters)
-    if (!adapter->deltas.empty()) {
-      const SlotDelta& first = adapter->deltas.front();
-      const std::string slot = slot_path(session.program(), first.slot);
-      throw error(
-          ErrorCode::unsupported,
-          concat(operation, ": ", adapter->file.path(), " has ", adapter_kind_name(first.kind), " at ", slot,
-                 ", and a device takes LoRA and biases; convert it to LoRA, or attach it on the host"),
-          {.file = adapter->file.path(), .layer = slot});
-    }
+  const auto refuse = [&](const AdapterData& adapter, AdapterKind kind, std::int32_t at) {
+    const std::string slot = slot_path(session.program(), at);
+    throw error(ErrorCode::unsupported,
+                concat(operation, ": ", adapter.file.path(), " has ", adapter_kind_name(kind), " at ", slot,
+                       ", and a device takes LoRA and biases; convert it to LoRA, or attach it on the host"),
+                {.file = adapter.file.path(), .layer = slot});
+  };
+  for (const auto& adapter : plan.adapters) {
+    for (const SlotDelta& delta : adapter->deltas) refuse(*adapter, delta.kind, delta.slot);
+    for (const SlotBias& bias : adapter->biases)
+      if (bias.of_weight != nullptr) refuse(*adapter, AdapterKind::glora, bias.slot);
+  }
 }
 
 TENON_INLINE void Guard::write(Attachment& attachment, const AttachPlan& plan, ProgressRef progress) {
@@ -135,7 +137,7 @@ TENON_INLINE void Guard::write(Attachment& attachment, const AttachPlan& plan, P
   const auto take_name = [&](std::int32_t slot) {
     if (progress) name = slot_path(session.program(), slot);
   };
-  attachment.fill_deltas(plan, [&](std::int32_t slot, std::int64_t bytes) {
+  attachment.fill_terms(plan, [&](std::int32_t slot, std::int64_t bytes) {
     take_name(slot);
     advance(bytes);
   });

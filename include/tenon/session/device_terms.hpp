@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an attachment has on its model's device: the adapters' copies there, and the scales of terms beside weights, which
+// a pass reads from the device's memory. On the host it is empty and does nothing.
+#pragma once
+
+#include <tenon/memory/buffer.hpp>
+#include <tenon/session/attach_plan.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace tenon {
+
+class DeviceTerms {
+ public:
+  DeviceTerms() = default;
+  /// Copies the adapters that are not there. Throws as Residency and Buffer do.
+  DeviceTerms(const AttachPlan& plan, std::string_view operation) {
+    if (!plan.session->is_on_device()) return;
+    for (const auto& adapter : plan.adapters)
+      residents_.push_back(plan.session->model().residency->use(adapter, *plan.session->lane()));
+    if (!plan.writes_weights())
+      scales_ = Buffer(*plan.session->model().memory, Category::adapter,
+                       plan.term_count * static_cast<std::int64_t>(sizeof(float)), operation);
+  }
+
+  /// Lets a term of adapter `a` view the copies.
+  template <class Term>
+  void place(std::size_t a, Term& term) const noexcept {
+    if (!residents_.empty()) residents_[a]->place(term);
+  }
+  /// Tells each term where its scale lies.
+  void place_scales(std::span<SideTerm> sides) const noexcept {
+    if (scales_.bytes() == 0) return;
+    for (std::size_t i = 0; i < sides.size(); ++i)
+      sides[i].term.scale_at = reinterpret_cast<const float*>(scales_.data()) + i;
+  }
+  /// One for each term, in their order. Throws as DeviceLane does.
+  void send_scales(const AttachPlan& plan, const std::vector<float>& scales) {
+    if (scales_.bytes() > 0) plan.session->lane()->upload(scales_.data(), std::as_bytes(std::span(scales)));
+  }
+
+ private:
+  std::vector<std::shared_ptr<const ResidentAdapter>> residents_{}; ///< by adapter
+  Buffer scales_{};
+};
+
+} // namespace tenon
