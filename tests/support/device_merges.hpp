@@ -6,6 +6,7 @@
 
 #include <support/merge_checks.hpp>
 #include <support/naive.hpp>
+#include <support/random_cases.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -62,15 +63,18 @@ struct MergeCase {
     Twin twin(base.view.rows, base.view.cols);
     twin.add_all(base);
     const std::vector<kernels::LowRankTerm> all = host_terms();
-    for (std::size_t t = 0; t < all.size(); ++t)
-      for (std::int64_t i = 0; i < all[t].b.rows && i + all[t].first_row < twin.rows; ++i)
-        for (std::int64_t j = 0; j < twin.cols; ++j)
-          for (std::int64_t r = 0; r < all[t].a.rows; ++r) {
-            double part = static_cast<double>(all[t].scale) * factors[t]->b(i, r) * factors[t]->a(r, j);
-            if (all[t].row_gain != nullptr) part *= static_cast<double>(all[t].row_gain[i]);
-            if (all[t].rank_gain != nullptr) part *= static_cast<double>(all[t].rank_gain[r]);
-            twin.add(all[t].first_row + i, j, part, std::abs(part));
-          }
+    for (const kernels::LowRankTerm& term : all) {
+      const Twin a = test::exact(term.a);
+      const Twin b = test::exact(term.b);
+      for (std::int64_t i = 0; i < b.rows && i + term.first_row < twin.rows; ++i)
+        for (std::int64_t r = 0; r < a.rows; ++r) {
+          double factor = static_cast<double>(term.scale) * b(i, r);
+          if (term.row_gain != nullptr) factor *= static_cast<double>(term.row_gain[i]);
+          if (term.rank_gain != nullptr) factor *= static_cast<double>(term.rank_gain[r]);
+          for (std::int64_t j = 0; j < twin.cols; ++j)
+            twin.add(term.first_row + i, j, factor * a(r, j), std::abs(factor * a(r, j)));
+        }
+    }
     return twin;
   }
   /// Operations in the longest sum: a rounding a product, and four of an element's scale, gains and weight.
@@ -130,8 +134,9 @@ template <class Run>
 [[nodiscard]] inline std::vector<std::byte> merged_in_place(const MergeCase& c) {
   const kernels::WeightMatrix& base = c.base.view;
   PlacedBytes copy(base.rows * base.stride * dtype_bytes(base.dtype), 0);
-  std::memcpy(copy.data(), base.data,
-              static_cast<std::size_t>(((base.rows - 1) * base.stride + base.cols) * dtype_bytes(base.dtype)));
+  std::memcpy(
+      copy.data(), base.data,
+      static_cast<std::size_t>(((base.rows - 1) * base.stride + base.cols) * dtype_bytes(base.dtype)));
   const kernels::WeightMatrix view{copy.data(), base.dtype, base.rows, base.cols, base.stride};
   gpu::Queue queue;
   std::vector<std::byte> room(static_cast<std::size_t>(gpu::merge_room_bytes(std::ssize(c.terms))));
