@@ -4,6 +4,7 @@
 
 #include <tenon/gpu/products.hpp>
 #include <tenon/gpu/queue.hpp>
+#include <tenon/gpu/scratch.hpp>
 #include <tenon/graph/step.hpp>
 
 #include <cstddef>
@@ -24,27 +25,3 @@ struct DeviceRun {
 };
 
 } // namespace tenon
-
-namespace tenon::gpu {
-
-/// Consecutive pieces of a run's scratch, each on a boundary of 256 bytes.
-class DeviceScratch {
- public:
-  explicit DeviceScratch(std::span<std::byte> bytes) noexcept : rest_(bytes) {}
-
-  [[nodiscard]] static constexpr std::int64_t rounded(std::int64_t bytes) noexcept {
-    return (bytes + 255) / 256 * 256;
-  }
-  template <class T>
-  [[nodiscard]] T* take(std::int64_t count) noexcept {
-    T* const taken = reinterpret_cast<T*>(rest_.data());
-    rest_ = rest_.subspan(static_cast<std::size_t>(rounded(count * static_cast<std::int64_t>(sizeof(T)))));
-    return taken;
-  }
-  [[nodiscard]] std::span<std::byte> rest() const noexcept { return rest_; }
-
- private:
-  std::span<std::byte> rest_;
-};
-
-} // namespace tenon::gpu

@@ -39,7 +39,7 @@ struct StoredPointer {
   const typename Storage::bits* data = nullptr;
 
   StoredPointer() = default;
-  explicit StoredPointer(const std::byte* bytes)
+  TENON_HD explicit StoredPointer(const std::byte* bytes)
       : data(reinterpret_cast<const typename Storage::bits*>(bytes)) {}
   TENON_HD float operator[](std::int64_t i) const { return Storage::value(data[i]); }
   TENON_HD explicit operator bool() const { return data != nullptr; }

@@ -25,6 +25,15 @@
 #define TENON_HD
 #endif
 
+/// Before a loop whose arrays are to be registers of a device; before one whose body is to be there once.
+#if defined(__CUDACC__)
+#define TENON_UNROLL _Pragma("unroll")
+#define TENON_ROLLED _Pragma("unroll 1")
+#else
+#define TENON_UNROLL
+#define TENON_ROLLED
+#endif
+
 #include <string_view>
 
 namespace tenon::gpu {
