@@ -29,6 +29,9 @@ class StandInDevice : public Device {
     const auto found = functions_.find(op);
     return found == functions_.end() ? DeviceFunctions{} : found->second;
   }
+  [[nodiscard]] std::int64_t merge_room_bytes(std::int64_t terms) const noexcept override {
+    return terms <= 1 ? 0 : 256 * terms;
+  }
   [[nodiscard]] std::unique_ptr<DeviceLane> make_lane(Ledger&) override {
     return std::make_unique<Lane>(*this);
   }
@@ -69,10 +72,12 @@ class StandInDevice : public Device {
       function(context);
       ++count(&DeviceCounts::steps);
     }
-    void merge(const kernels::WeightMatrix& base, std::span<const kernels::LowRankTerm> terms,
-               std::byte* out) override {
+    void merge(const kernels::WeightMatrix& base, std::span<const kernels::LowRankTerm> terms, std::byte* out,
+               std::span<std::byte> room) override {
       act();
       expect(owner_.owns(base.data, base.bytes()) && owner_.owns(out, base.bytes()));
+      expect(std::ssize(room) >= owner_.merge_room_bytes(std::ssize(terms)) &&
+             (room.empty() || owner_.owns(room.data(), std::ssize(room))));
       std::vector<std::byte> copy(base.data, base.data + base.bytes());
       std::vector<std::byte> scratch(static_cast<std::size_t>(kernels::merge_scratch_bytes) + 64);
       kernels::WeightMatrix pristine = base;

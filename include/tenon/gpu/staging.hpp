@@ -63,7 +63,8 @@ class Staging {
     const std::int64_t size = std::min(std::max(wanted, least_staging_bytes), staging_bytes);
     if (size > block->bytes.bytes()) {
       block->bytes = {};
-      block->bytes = Buffer(ledger_, Category::scratch, size, "stage a copy to a device", pinned_memory_source());
+      block->bytes =
+          Buffer(ledger_, Category::scratch, size, "stage a copy to a device", pinned_memory_source());
     }
     return *block;
   }

@@ -46,9 +46,9 @@ class ThrustLane final : public DeviceLane {
     in_words([&] { function(context); });
     ++counts_.steps;
   }
-  void merge(const kernels::WeightMatrix& base, std::span<const kernels::LowRankTerm> terms,
-             std::byte* out) override {
-    in_words([&] { merger_.merge(queue_, base, terms, out); });
+  void merge(const kernels::WeightMatrix& base, std::span<const kernels::LowRankTerm> terms, std::byte* out,
+             std::span<std::byte> room) override {
+    in_words([&] { gpu::merge(queue_, base, terms, {.data = out, .stride = base.stride}, room); });
     ++counts_.merges;
   }
   void upload(std::byte* to, std::span<const std::byte> from) override {
@@ -89,7 +89,6 @@ class ThrustLane final : public DeviceLane {
   Mark mark_{};
   Staging staging_;
   SystemProducts products_{};
-  Merger merger_{};
   DeviceCounts counts_{};
 };
 
@@ -104,6 +103,9 @@ class ThrustDevice final : public Device {
   [[nodiscard]] DeviceFunctions functions(std::string_view op) const noexcept override {
     const DeviceStep* const step = find_device_step(op);
     return step == nullptr ? DeviceFunctions{} : DeviceFunctions{step->run, step->scratch};
+  }
+  [[nodiscard]] std::int64_t merge_room_bytes(std::int64_t terms) const noexcept override {
+    return gpu::merge_room_bytes(terms);
   }
   [[nodiscard]] std::unique_ptr<DeviceLane> make_lane(Ledger& ledger) override {
     return std::make_unique<ThrustLane>(ledger);
@@ -131,19 +133,22 @@ inline std::string ThrustDevice::found_name() {
     static_cast<void>(cudaDriverGetVersion(&driver));
     static_cast<void>(cudaRuntimeGetVersion(&runtime));
     static_cast<void>(cudaGetLastError());
-    throw error(ErrorCode::device,
-                driver == 0
-                    ? std::string("open a device: there is no NVIDIA driver on this machine; install one, or open the "
-                                  "model on the host")
-                    : concat("open a device: the driver knows CUDA ", driver / 1000, ".", driver % 1000 / 10,
-                             ", and this program was compiled with ", runtime / 1000, ".", runtime % 1000 / 10,
-                             "; install a newer driver, or compile with an older toolkit"));
+    throw error(
+        ErrorCode::device,
+        driver == 0
+            ? std::string(
+                  "open a device: there is no NVIDIA driver on this machine; install one, or open the "
+                  "model on the host")
+            : concat("open a device: the driver knows CUDA ", driver / 1000, ".", driver % 1000 / 10,
+                     ", and this program was compiled with ", runtime / 1000, ".", runtime % 1000 / 10,
+                     "; install a newer driver, or compile with an older toolkit"));
   }
   if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
     static_cast<void>(cudaGetLastError());
-    throw error(ErrorCode::device,
-                "open a device: this machine has no GPU that CUDA can use (see CUDA_VISIBLE_DEVICES); open the model "
-                "on the host");
+    throw error(
+        ErrorCode::device,
+        "open a device: this machine has no GPU that CUDA can use (see CUDA_VISIBLE_DEVICES); open the model "
+        "on the host");
   }
   check_cuda(status, "open a device");
   int at = 0;
@@ -154,9 +159,10 @@ inline std::string ThrustDevice::found_name() {
   if (cudaFuncGetAttributes(&attributes, &probe_kernel) != cudaSuccess) {
     static_cast<void>(cudaGetLastError());
     throw error(ErrorCode::device,
-                concat("open a device: ", facts.name, " has compute capability ", facts.major, ".", facts.minor,
-                       ", and this program holds no code for it; set CMAKE_CUDA_ARCHITECTURES to ", facts.major,
-                       facts.minor));
+                concat("open a device: ", facts.name, " has compute capability ", facts.major, ".",
+                       facts.minor,
+                       ", and this program holds no code for it; set CMAKE_CUDA_ARCHITECTURES to ",
+                       facts.major, facts.minor));
   }
   return concat("CUDA device ", at, " (", facts.name, ")");
 }

@@ -134,6 +134,17 @@ struct AttachPlan {
 TENON_INLINE void count_plan(AttachPlan& plan);
 
 #if TENON_HAS_BODIES
+/// What a device's merge of this slot takes; one merge runs after the other.
+inline void count_merge_room(AttachPlan& plan, std::int32_t slot) {
+  std::int64_t terms = 0;
+  for (const auto& adapter : plan.adapters)
+    terms += std::count_if(adapter->factors.begin(), adapter->factors.end(),
+                           [slot](const SlotFactors& factors) { return factors.slot == slot; });
+  plan.visit_terms_below(slot, [&terms](const kernels::LowRankTerm&) { ++terms; });
+  std::int64_t& room = plan.device_bytes[Category::scratch];
+  room = std::max(room, plan.session->model().device->merge_room_bytes(terms));
+}
+
 /// What a device holds beside overlays: adapters that are not there yet, and the scales of side terms.
 inline void count_on_device(AttachPlan& plan) {
   std::int64_t& bytes = plan.device_bytes[Category::adapter];
@@ -203,6 +214,7 @@ TENON_INLINE void count_plan(AttachPlan& plan) {
       ++plan.gathered_count;
       plan.cost.add_merge_of(term.a, term.b);
     });
+    if (session.is_on_device()) count_merge_room(plan, slot);
     plan.gathered_delta_count += plan.deltas_below(slot);
     plan.cost.bytes_read += base.bytes();
     plan.cost.bytes_written += base.bytes();

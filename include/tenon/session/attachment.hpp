@@ -211,6 +211,7 @@ class Attachment {
       std::size_t room = overlay.terms.size();
       plan.visit_terms_below(overlay.slot, [&room](const kernels::LowRankTerm&) { ++room; });
       overlay.gathered = gathered.first(room);
+      overlay.device_room = device_terms_.merge_room();
       gathered = gathered.subspan(room);
       overlay.deltas = deltas.subspan(first_delta, delta_orders_.size() - first_delta);
       const auto delta_room =

@@ -51,8 +51,9 @@ class DeviceLane {
   virtual void run(StepFunction function, StepContext context, std::span<std::byte> scratch,
                    std::int32_t* fault) = 0;
   /// out [rows of base] = base + what the terms add, in one pass, rounded once; `out` may be the base's own bytes.
+  /// `room`: device memory of `Device::merge_room_bytes`, the merge's own until it is done.
   virtual void merge(const kernels::WeightMatrix& base, std::span<const kernels::LowRankTerm> terms,
-                     std::byte* out) = 0;
+                     std::byte* out, std::span<std::byte> room) = 0;
   /// To device memory from any host memory, which may be written again when it returns.
   virtual void upload(std::byte* to, std::span<const std::byte> from) = 0;
   /// To `Device::pinned_memory`, which holds the bytes after the next `wait`.
@@ -78,6 +79,8 @@ class Device {
   [[nodiscard]] virtual MemorySource pinned_memory() noexcept = 0;
   /// Of the op with this name (Step::op); `run` is null for one that it has not.
   [[nodiscard]] virtual DeviceFunctions functions(std::string_view op) const noexcept = 0;
+  /// That a merge of so many terms takes beside its weight.
+  [[nodiscard]] virtual std::int64_t merge_room_bytes(std::int64_t terms) const noexcept = 0;
   /// Its staging memory is charged to `ledger`, the host's. Throws as Buffer does, and `error{device}`.
   [[nodiscard]] virtual std::unique_ptr<DeviceLane> make_lane(Ledger& ledger) = 0;
 };

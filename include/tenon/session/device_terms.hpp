@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an attachment has on its model's device: the adapters' copies there, and the scales of terms beside weights, which
-// a pass reads from the device's memory. On the host it is empty and does nothing.
+// What an attachment has on its model's device: the adapters' copies there, the scales of terms beside weights, which a
+// pass reads from the device's memory, and what merges take. On the host it is empty and does nothing.
 #pragma once
 
 #include <tenon/memory/buffer.hpp>
@@ -22,15 +22,22 @@ class DeviceTerms {
     if (!plan.session->is_on_device()) return;
     for (const auto& adapter : plan.adapters)
       residents_.push_back(plan.session->model().residency->use(adapter, *plan.session->lane()));
-    if (!plan.writes_weights())
-      scales_ = Buffer(*plan.session->model().memory, Category::adapter,
-                       plan.term_count * static_cast<std::int64_t>(sizeof(float)), operation);
+    Ledger& ledger = *plan.session->model().memory;
+    if (plan.writes_weights())
+      merge_room_ = Buffer(ledger, Category::scratch, plan.device_bytes[Category::scratch], operation);
+    else
+      scales_ = Buffer(ledger, Category::adapter, plan.term_count * static_cast<std::int64_t>(sizeof(float)),
+                       operation);
   }
 
   /// Lets a term of adapter `a` view the copies.
   template <class Term>
   void place(std::size_t a, Term& term) const noexcept {
     if (!residents_.empty()) residents_[a]->place(term);
+  }
+  /// For one merge after the other.
+  [[nodiscard]] std::span<std::byte> merge_room() noexcept {
+    return {merge_room_.data(), static_cast<std::size_t>(merge_room_.bytes())};
   }
   /// Tells each term where its scale lies.
   void place_scales(std::span<SideTerm> sides) const noexcept {
@@ -46,6 +53,7 @@ class DeviceTerms {
  private:
   std::vector<std::shared_ptr<const ResidentAdapter>> residents_{}; ///< by adapter
   Buffer scales_{};
+  Buffer merge_room_{};
 };
 
 } // namespace tenon

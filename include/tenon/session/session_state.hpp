@@ -172,7 +172,7 @@ TENON_INLINE void SessionState::write_on_device(OverlayNode& node, const Overlay
     base.data = node.data;
   }
   if (node.is_in_place) slots_.mark_written(node.slot);
-  device_->lane().merge(base, SlotTable::gather(node, below, skipped), node.data);
+  device_->lane().merge(base, SlotTable::gather(node, below, skipped), node.data, node.device_room);
 }
 
 TENON_INLINE void SessionState::restore_on_device(void* state, std::byte* weight,

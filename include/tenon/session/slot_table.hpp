@@ -29,6 +29,7 @@ struct OverlayNode {
   std::span<kernels::LowRankTerm> gathered{};    ///< room for those of the overlays below as well
   std::span<const kernels::DeltaTerm> deltas{};  ///< of other kinds than LoRA
   std::span<kernels::DeltaTerm> gathered_deltas{};
+  std::span<std::byte> device_room{}; ///< that a device's merge of the gathered terms takes
   OverlayNode* below = nullptr;
   OverlayNode* above = nullptr;
 };
