@@ -352,7 +352,7 @@ void register_all() {
       add("BM_merge5/" + name_of(type) + "/5120x5120/r32" + path, merge, type, std::int64_t{32}, set, 5);
       for (const std::int64_t rows : {1, 64, 512})
         add("BM_base/" + name_of(type) + "/" + text(rows) + path, base, type, rows, set);
-      for (const auto [rows, cols] : {std::pair{896, 896}, {4864, 896}, {896, 4864}, {151936, 896}})
+      for (const auto& [rows, cols] : {std::pair{896, 896}, {4864, 896}, {896, 4864}, {151936, 896}})
         for (const int threads : {1, 2})
           add("BM_one_row/" + name_of(type) + "/" + text(rows) + "x" + text(cols) + "/" + text(threads) +
                   path,
