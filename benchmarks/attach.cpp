@@ -8,6 +8,8 @@
 //                                               overhead5: with five; noise: with none; share: side path
 //                                               alone / product alone
 //   BM_base/<dtype>/<rows>/<set>                vs_read (one row): time / time to read W; vs_eigen: f32 of Eigen
+//   BM_one_row/<dtype>/<out>x<in>/<threads>/<set>   as BM_base, for the shapes of Qwen 2.5 0.5B, 256 MiB of matrices in
+//                                               turn, which no cache holds: vs_read, by as many threads
 //   BM_detach/<mode>/<width>                    ns_per_slot, overlays being kept
 //   BM_attach/merged/<width>/<fresh or kept>    attach and release, f32, rank 16: vs_copy, of the weights' bytes
 //   BM_switch/<width>                           from one merged adapter to another: vs_copy, of the weights' bytes
@@ -27,6 +29,8 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <span>
+#include <utility>
 
 namespace {
 
@@ -108,7 +112,7 @@ void merge_loss(benchmark::State& state, DType type, std::int64_t rank) {
 __attribute__((target("avx2")))
 #endif
 std::uint64_t
-read_all(const std::vector<std::byte>& bytes) {
+read_all(std::span<const std::byte> bytes) {
   using Words = std::uint64_t __attribute__((vector_size(32)));
   Words a{}, b{}, c{}, d{};
   const std::byte* at = bytes.data();
@@ -157,6 +161,32 @@ void base(benchmark::State& state, DType type, std::int64_t rows, InstructionSet
   state.counters["vs_eigen_f32"] = times[0] / times[2];
   state.counters["GFLOPs"] = 2.0 * n * n * static_cast<double>(rows) / times[0] * 1e-9;
   state.counters["GBps"] = static_cast<double>(w.bytes.size()) / times[0] * 1e-9;
+}
+
+void one_row(benchmark::State& state, DType type, std::int64_t rows, std::int64_t cols, int threads,
+             InstructionSet set) {
+  const std::int64_t bytes = rows * cols * dtype_bytes(type);
+  const std::int64_t count = std::max<std::int64_t>(256 * MiB / bytes, 1);
+  const Weight all(type, count * rows, cols);
+  const std::vector<float> x(static_cast<std::size_t>(cols), 0.5f);
+  std::vector<float> y(static_cast<std::size_t>(rows));
+  ThreadTeam team(threads);
+  const Workers workers({}, &team, {}, 0);
+  const auto each = [&](auto f) {
+    for (std::int64_t i = 0; i < count; ++i) f(all.view.block(i * rows, 0, rows, cols));
+  };
+  const auto product = [&](WeightMatrix w) {
+    multiply_nt({x.data(), 1, cols, cols}, w, 1.0f, {y.data(), 1, rows, rows}, workers, vector_kernels(set));
+  };
+  const auto read = [&](WeightMatrix w) {
+    workers.share(rows, 4, cols, [w](std::int64_t first, std::int64_t part, Scratch) {
+      const WeightMatrix some = w.block(first, 0, part, w.cols);
+      benchmark::DoNotOptimize(read_all({some.data, static_cast<std::size_t>(some.bytes())}));
+    });
+  };
+  const auto times = in_turn(state, [&] { each(product); }, [&] { each(read); });
+  state.counters["vs_read"] = times[0] / times[1];
+  state.counters["GBps"] = static_cast<double>(count * bytes) / times[0] * 1e-9;
 }
 
 /// The product alone, twice, with one adapter beside it and with five: each round in another order, and each
@@ -322,6 +352,11 @@ void register_all() {
       add("BM_merge5/" + name_of(type) + "/5120x5120/r32" + path, merge, type, std::int64_t{32}, set, 5);
       for (const std::int64_t rows : {1, 64, 512})
         add("BM_base/" + name_of(type) + "/" + text(rows) + path, base, type, rows, set);
+      for (const auto& [rows, cols] : {std::pair{896, 896}, {4864, 896}, {896, 4864}, {151936, 896}})
+        for (const int threads : {1, 2})
+          add("BM_one_row/" + name_of(type) + "/" + text(rows) + "x" + text(cols) + "/" + text(threads) +
+                  path,
+              one_row, type, std::int64_t{rows}, std::int64_t{cols}, threads, set);
     }
   }
   for (const DType type : {DType::f32, DType::bf16, DType::f16})

@@ -155,7 +155,7 @@ TEST_CASE("A tile's floats are split into three parts that are all of it, in pai
 TEST_CASE("A panel's product and a row's dot products agree with float64 for every remainder") {
   for_each_kernels([&](const VectorKernels& kernels) {
     for (const std::int64_t rows : {1, 2, 5, 6, 7, 8, 9, 17})
-      for (const std::int64_t depth : {1, 3, 16, 31, 64, 67}) {
+      for (const std::int64_t depth : {1, 3, 16, 31, 53, 64, 67}) {
         const FloatMatrix left(rows, depth, 1, {.padding = 2});
         const FloatMatrix panel(depth, kernels.width, 2);
         FloatMatrix out(rows, kernels.width, 3, {.padding = 1});
@@ -177,6 +177,24 @@ TEST_CASE("A panel's product and a row's dot products agree with float64 for eve
           CHECK(error_in_units(y.view, exact) <= static_cast<double>(depth + 4));
           CHECK(y.padding_untouched());
         }
+      }
+  });
+}
+
+TEST_CASE("A row's dot product has the same bits alone and among others") {
+  constexpr std::int64_t rows = 11;
+  for_each_kernels([&](const VectorKernels& kernels) {
+    for (const DType type : weight_dtypes)
+      for (const std::int64_t depth : {5, 64, 117}) {
+        const StoredMatrix w(rows, depth, type, 1, {.shift = 1, .padding = 3});
+        const FloatMatrix x(1, depth, 2);
+        FloatMatrix together(1, rows, 3);
+        FloatMatrix alone(1, rows, 3);
+        kernels.dot_rows(w.view, x.view.data, 0.5f, together.view.data);
+        for (std::int64_t r = 0; r < rows; ++r)
+          kernels.dot_rows(w.view.block(r, 0, 1, depth), x.view.data, 0.5f, alone.view.data + r);
+        INFO(instruction_set_name(kernels.set), " ", kernels.width, " ", dtype_name(type), " ", depth);
+        CHECK(same_bits(together.view, alone.view));
       }
   });
 }

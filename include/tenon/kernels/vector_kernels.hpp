@@ -38,7 +38,7 @@ struct VectorKernels {
   /// out [rows, width] += alpha left [rows, depth] panel [depth, width]: whole rows of a panel, so `out` must
   /// have room for them
   void (*multiply_panel)(ConstMatrix left, const float* panel, float alpha, Matrix out) noexcept;
-  /// y[r] += alpha sum_k w[r][k] x[k] for every row of w, which is read once, in order
+  /// y[r] += alpha sum_k w[r][k] x[k] for every row of w, which is read once: its quarters together, each in order
   void (*dot_rows)(WeightMatrix w, const float* x, float alpha, float* y) noexcept;
   /// as tenon::decode and tenon::encode
   void (*decode)(DType type, const std::byte* from, std::int64_t n, float* to) noexcept;
