@@ -8,6 +8,7 @@
 #include <tenon/gpu/norm.hpp>
 #include <tenon/gpu/table_rows.hpp>
 
+#include <cmath>
 #include <cstdint>
 
 namespace tenon::gpu {

@@ -42,9 +42,11 @@ struct StoredVector {
   return index < context.weights.size() ? context.weights[index] : TensorView{};
 }
 
-/// The step's first weight, or what its slot has in its place. Throws `error{unsupported}` where something is attached beside
-/// it that this step does not compute: all but LoRA's terms, and those too unless `takes_terms`.
+/// What a step computes beside its slot's weight.
 enum class SideTerms : std::uint8_t { none, low_rank };
+
+/// The step's first weight, or what its slot has in its place. Throws `error{unsupported}` where something is attached beside
+/// it that this step does not compute: all but LoRA's terms, and those too unless it takes them.
 [[nodiscard]] inline TensorView slot_weight(const StepContext& context, SideTerms takes = SideTerms::none) {
   if (context.slot == nullptr) return weight_at(context, 0);
   const ActiveSlot& slot = *context.slot;
