@@ -34,7 +34,7 @@ struct RelativeBias {
   bool is_bidirectional = true;
 
   /// The bucket of a key at `distance` = its place - the query's.
-  [[nodiscard]] std::int64_t bucket(std::int64_t distance) const noexcept {
+  [[nodiscard]] constexpr std::int64_t bucket(std::int64_t distance) const noexcept {
     std::int64_t count = table.rows;
     std::int64_t first = 0;
     std::int64_t size = -distance;
