@@ -6,6 +6,7 @@
 #include <tenon/gpu/elementwise.hpp>
 #include <tenon/gpu/embedding.hpp>
 #include <tenon/gpu/image.hpp>
+#include <tenon/gpu/linear.hpp>
 #include <tenon/gpu/modulation.hpp>
 #include <tenon/gpu/norm.hpp>
 #include <tenon/gpu/pooling.hpp>
@@ -52,7 +53,7 @@ inline constexpr DeviceStep device_steps[] = {
     {"LastToken", &last_token_step},
     {"LastTokens", &take_tokens_step},
     {"LayerNorm", &layer_norm_step},
-    // gpu/linear.hpp: {"Linear", &linear_step, &linear_step_scratch},
+    {"Linear", &linear_step, &linear_step_scratch},
     {"MeanPool", &mean_pool_step},
     {"ModulatedNorm", &modulated_norm_step},
     {"Multiply", &map_two_step<ProductOf>},
@@ -66,7 +67,7 @@ inline constexpr DeviceStep device_steps[] = {
     {"Silu", &map_step<SiluOf>},
     {"Softmax", &rows_step<SoftmaxRow>},
     {"Tanh", &map_step<TanhOf>},
-    // gpu/linear.hpp: {"TiedLinear", &linear_step, &linear_step_scratch},
+    {"TiedLinear", &linear_step, &linear_step_scratch},
     {"TimestepFeatures", &timestep_features_step},
     {"TokenAt", &token_at_step},
     {"Unpatchify", &unpatchify_step},
