@@ -124,6 +124,10 @@ class ThrustDevice final : public Device {
 };
 
 #if TENON_ON_CUDA
+/// Does nothing: whether it could run tells whether this program has code for the device.
+template <int>
+__global__ void probe_kernel() {}
+
 inline std::string ThrustDevice::found_name() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
@@ -156,7 +160,7 @@ inline std::string ThrustDevice::found_name() {
   check_cuda(cudaGetDevice(&at), "open a device");
   check_cuda(cudaGetDeviceProperties(&facts, at), "open a device");
   cudaFuncAttributes attributes{};
-  if (cudaFuncGetAttributes(&attributes, &probe_kernel) != cudaSuccess) {
+  if (cudaFuncGetAttributes(&attributes, &probe_kernel<0>) != cudaSuccess) {
     static_cast<void>(cudaGetLastError());
     throw error(ErrorCode::device,
                 concat("open a device: ", facts.name, " has compute capability ", facts.major, ".",
