@@ -94,7 +94,10 @@ TENON_INLINE void Guard::rescale(double factor) {
     plan_.weights = before;
     throw;
   }
-  plan_.session->guard_switches();
+  if (plan_.delta_count == 0 && plan_.bias_count == 0)
+    plan_.session->guard_rescales();
+  else
+    plan_.session->guard_switches();
 }
 
 TENON_INLINE void Guard::require(const AttachPlan& plan, const BytesByCategory& at_weights,

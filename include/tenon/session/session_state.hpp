@@ -10,6 +10,7 @@
 #include <tenon/session/model.hpp>
 #include <tenon/session/overlay_pass.hpp>
 #include <tenon/session/overlay_pool.hpp>
+#include <tenon/session/pass_recorder.hpp>
 #include <tenon/session/slot_table.hpp>
 #include <tenon/session/state_table.hpp>
 #include <tenon/session/workspace.hpp>
@@ -84,13 +85,20 @@ class SessionState {
 
   void guard_begins() noexcept {
     ++guards_;
-    ++generation_;
+    guard_switches();
   }
-  void guard_switches() noexcept { ++generation_; }
+  void guard_switches() noexcept {
+    ++generation_;
+    ++attached_;
+  }
+  /// Only scales of side terms changed.
+  void guard_rescales() noexcept { ++generation_; }
   void guard_ends() noexcept {
     --guards_;
-    ++generation_;
+    guard_switches();
   }
+  /// Whether passes on a device are recorded and replayed.
+  void record_passes(bool records) { recorder_.enable(records); }
 
   /// Computes the net on `inputs`. The outputs are then in the workspace, until the next run or reserve.
   /// Throws `shape_error` for inputs the net does not take.
@@ -146,6 +154,8 @@ class SessionState {
   bool drops_covered_pages_ = false;
   std::int64_t in_place_guards_ = 0;
   std::uint64_t generation_ = 0;
+  std::uint64_t attached_ = 0; ///< the same, but for scales of side terms
+  PassRecorder recorder_{};
   std::int64_t guards_ = 0;
 };
 
