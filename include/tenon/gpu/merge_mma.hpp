@@ -160,7 +160,7 @@ struct MergeByMma {
 
   TENON_HD static void multiply(const Factors& from, int count, int warp, Warp& mine) {
     TENON_ROLLED // or the squares of the next ranks take registers that the weight's have
-    for (int k = 0; k < count; k += square) {
+        for (int k = 0; k < count; k += square) {
       typename Unit::Left left[down];
       TENON_UNROLL
       for (int i = 0; i < down; ++i)

@@ -66,7 +66,16 @@ struct alignas(sizeof(typename Storage::bits) * Count) Pack {
   [[nodiscard]] TENON_HD static Pack load(const typename Storage::bits* from) {
     return *reinterpret_cast<const Pack*>(from);
   }
-  TENON_HD void store(typename Storage::bits* to) const { *reinterpret_cast<Pack*>(to) = *this; }
+  TENON_HD void store(typename Storage::bits* to) const {
+#if defined(__CUDA_ARCH__) // nvcc stores the words of a structure one by one
+    if constexpr (sizeof(Pack) == 16)
+      *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+    else
+      *reinterpret_cast<uint2*>(to) = make_uint2(words[0], words[1]);
+#else
+    *reinterpret_cast<Pack*>(to) = *this;
+#endif
+  }
 
   /// Adds `sums`, each sum being rounded once.
   TENON_HD void add(const float* sums) {
