@@ -168,7 +168,7 @@ struct MergeByFma {
         if (row >= segment.rows) continue;
         if (Four::fits(col, segment.cols, segment.is_wide)) {
           held[i].add(sums);
-          held[i].store(out_row<Storage>(segment, row) + col);
+          held[i].store_last(out_row<Storage>(segment, row) + col);
         } else {
           add_singly<Storage>(base_row<Storage>(segment, row), out_row<Storage>(segment, row), col,
                               segment.cols, 4, sums);

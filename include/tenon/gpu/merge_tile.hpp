@@ -66,14 +66,16 @@ struct alignas(sizeof(typename Storage::bits) * Count) Pack {
   [[nodiscard]] TENON_HD static Pack load(const typename Storage::bits* from) {
     return *reinterpret_cast<const Pack*>(from);
   }
-  TENON_HD void store(typename Storage::bits* to) const {
-#if defined(__CUDA_ARCH__) // nvcc stores the words of a structure one by one
+  TENON_HD void store(typename Storage::bits* to) const { *reinterpret_cast<Pack*>(to) = *this; }
+  /// As `store`, to global memory that the device does not read again soon.
+  TENON_HD void store_last(typename Storage::bits* to) const {
+#if defined(__CUDA_ARCH__) // by name: nvcc cuts a structure of computed words into words
     if constexpr (sizeof(Pack) == 16)
-      *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+      __stcs(reinterpret_cast<uint4*>(to), make_uint4(words[0], words[1], words[2], words[3]));
     else
-      *reinterpret_cast<uint2*>(to) = make_uint2(words[0], words[1]);
+      __stcs(reinterpret_cast<uint2*>(to), make_uint2(words[0], words[1]));
 #else
-    *reinterpret_cast<Pack*>(to) = *this;
+    store(to);
 #endif
   }
 
