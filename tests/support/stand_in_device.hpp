@@ -73,6 +73,8 @@ class StandInDevice : public Device {
         for (const SideTerm* side = context.slot->terms.first; side != nullptr; side = side->next) {
           expect(owner_.owns(side->term.a.data, side->term.a.bytes()));
           expect(owner_.owns(side->term.scale_at, sizeof(float)));
+          // the host's functions know only the term's own: as a device, let them see what is in memory now
+          const_cast<SideTerm*>(side)->term.scale = *side->term.scale_at;
         }
       context.workers = kernels::Workers(kernels::Scratch(scratch));
       function(context);
