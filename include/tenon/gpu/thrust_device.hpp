@@ -13,6 +13,7 @@
 #include <thrust/system_error.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -112,7 +113,8 @@ class ThrustLane final : public DeviceLane {
 
  private:
   void launch(StepFunction function, StepContext context, std::span<std::byte> scratch, std::int32_t* fault) {
-    DeviceRun here{queue_, products_, scratch, fault};
+    if (!products_) products_.emplace();
+    DeviceRun here{queue_, *products_, scratch, fault};
     context.device = &here;
     in_words([&] { function(context); });
   }
@@ -129,7 +131,7 @@ class ThrustLane final : public DeviceLane {
   Queue queue_{};
   Mark mark_{};
   Staging staging_;
-  SystemProducts products_{};
+  std::optional<SystemProducts> products_{}; ///< from the first step on: a lane for copies needs none
   DeviceCounts counts_{};
 #if !TENON_ON_CUDA
   std::unique_ptr<StepsRecording> recorded_{}; ///< while a pass is recorded

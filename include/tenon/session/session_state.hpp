@@ -76,9 +76,7 @@ class SessionState {
   [[nodiscard]] bool can_merge_in_place() const noexcept {
     return model_->owns_weights() && (in_place_guards_ > 0 || model_->use.has_one_session());
   }
-  void in_place_guard_ends() noexcept {
-    if (--in_place_guards_ == 0) model_->use.unclaim();
-  }
+  TENON_INLINE void in_place_guard_ends() noexcept;
   /// Before weights are restored: their source must be what they were copied from. If it is not, the model's
   /// weights are lost, and every later forward pass says so.
   TENON_INLINE void check_sources() noexcept;
@@ -168,7 +166,10 @@ TENON_INLINE SessionState::SessionState(const Program& program, std::shared_ptr<
                                         : std::optional<DeviceSide>(std::in_place, program, *model_)),
       workspace_(program, model_->weights, *model_->memory,
                  device_ ? device_->functions() : std::span<const DeviceFunctions>{}) {
-  if (device_) slots_.restore_by({&restore_on_device, this});
+  if (device_) {
+    slots_.restore_by({&restore_on_device, this});
+    model_->residency->join(device_->lane());
+  }
   model_->check_unchanged();
   reserve(dims);
 }
@@ -206,6 +207,16 @@ TENON_INLINE void SessionState::in_place_guard_begins() {
                 "attach (in place): other sessions compute with this model's weights; end them first, or "
                 "attach<merged>");
   ++in_place_guards_;
+}
+
+TENON_INLINE void SessionState::in_place_guard_ends() noexcept {
+  if (--in_place_guards_ > 0) return;
+  try {
+    if (device_) model_->residency->leave(device_->lane()); // restoring, before another session's passes
+  } catch (...) {
+    model_->use.lose_weights(ModelUse::Loss::device_failed);
+  }
+  model_->use.unclaim();
 }
 
 TENON_INLINE void SessionState::check_sources() noexcept {
