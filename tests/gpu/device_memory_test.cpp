@@ -47,10 +47,11 @@ TEST_CASE("A budget refuses a vector of device memory before anything is taken, 
   Held held;
   held.ledger.set_budget(1000);
   const gpu::DeviceVector<float> first(200, held.allocator);
-  CHECK_THROWS_WITH_AS((gpu::DeviceVector<float>(51, held.allocator)),
-                       "hold a vector: asked for 204 B (204 B) on a device, but the budget of 1000 B holds "
-                       "800 B (adapter 800 B)",
-                       budget_error);
+  CHECK_THROWS_WITH_AS(
+      (gpu::DeviceVector<float>(51, held.allocator)),
+      "hold a vector: asked for 204 B (204 B) on a device, but the budget of 1000 B holds 800 B "
+      "(adapter 800 B); at most 200 B (200 B) would fit",
+      budget_error);
   CHECK(held.bytes() == 800);
   const gpu::DeviceVector<float> second(50, held.allocator);
   CHECK(held.bytes() == 1000);

@@ -99,7 +99,10 @@ struct LinearCase {
     return y;
   }
   [[nodiscard]] FloatMatrix on_device(bool has_slot = true) const {
-    return result(has_slot, [](StepContext& context) { CHECK(run_on_device("Linear", context) == 0); });
+    return result(has_slot, [](StepContext& context) {
+      const std::int32_t fault = run_on_device("Linear", context);
+      CHECK(fault == 0);
+    });
   }
   [[nodiscard]] FloatMatrix on_host(bool has_slot = true) const {
     return result(has_slot, [&](StepContext& context) {
