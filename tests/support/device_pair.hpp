@@ -19,13 +19,20 @@ namespace tenon::test {
 
 inline constexpr Config on_device{.memory = MemorySpace::device};
 
-/// What a device computes may differ from the host's by this where weights have this type. On a GPU what is multiplied
-/// by weights of 16 bits is rounded to their type, by half of 2^-7 or 2^-10 of it at most, and a net's layers add their
-/// parts up. Merged sums of 16 bits may be neighbours anywhere, where the device's and the host's lie about a tie.
-[[nodiscard]] inline double parity(DType weights, bool is_merged = false) {
-  if (weights == DType::f32 || (!is_merged && !rounds_to_weights())) return device_tolerance;
-  constexpr double layers = 4; // of a few layers, by which small random nets make such parts larger
-  return layers * (weights == DType::f16 ? 0x1p-11 : 0x1p-8);
+/// What a device computes may differ from the host's by this where products with tensors of this type are made. On a GPU
+/// what is multiplied by tensors of 16 bits is rounded to their type, by half of 2^-7 or 2^-10 of it at most, and a net's
+/// layers add their parts up.
+[[nodiscard]] inline double parity(DType type) {
+  constexpr double layers = 4; // of a few, by which a small random net makes such parts larger
+  if (type == DType::f32 || !rounds_to_weights()) return device_tolerance;
+  return layers * (type == DType::f16 ? 0x1p-11 : 0x1p-8);
+}
+/// The same where factors are attached. Merged weights of 16 bits may be neighbours anywhere where the device's sum and
+/// the host's lie about a tie.
+[[nodiscard]] inline double parity(DType weights, DType factors, AttachMode mode) {
+  if (mode == AttachMode::side_path) return std::max(parity(weights), parity(factors));
+  if (weights == DType::f32) return device_tolerance;
+  return std::max(parity(weights), weights == DType::f16 ? 0x1p-11 : 0x1p-8);
 }
 
 template <class Net>
