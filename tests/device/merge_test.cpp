@@ -79,6 +79,16 @@ TEST_CASE("Random terms with windows and gains agree with float64 and with the h
   }
 }
 
+TEST_CASE("A term that begins in a tile's last row, or ends in its first, is seen there") {
+  for (const DType type : weight_dtypes) {
+    MergeCase c{.base = StoredMatrix(260, 9, type, 3)};
+    c.add(127, 1, 3, DType::f32, 0.7f);
+    c.add(255, 5, 3, DType::bf16, 0.7f);
+    c.add(100, 29, 3, DType::f16, 0.7f);
+    check(c);
+  }
+}
+
 TEST_CASE("A merge without terms, and rows that no term has, keep the base's bytes") {
   for (const DType type : weight_dtypes) {
     MergeCase c{.base = StoredMatrix(300, 33, type, 5)};

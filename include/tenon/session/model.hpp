@@ -11,6 +11,7 @@
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/config.hpp>
 #include <tenon/session/device.hpp>
+#include <tenon/session/device_mandates.hpp>
 #include <tenon/session/model_use.hpp>
 #include <tenon/session/residency.hpp>
 #include <tenon/weights/checkpoint.hpp>
@@ -101,9 +102,10 @@ class Model : ConfigMandates<C> {
 /// first device; throws `error{device}` where there is none.
 template <class Net, Config C = Config{}>
 [[nodiscard]] Model<Net, C> open(const std::string& path, const OpenOptions& options = {}) {
+  if constexpr (C.memory == device) static_cast<void>(sizeof(DeviceMandates<Net>));
   return Model<Net, C>(open_model(program_of<Net>(), path, C, options, DefaultDevice<C.memory>::open()));
 }
-/// The same on the device given.
+/// The same on the device given, which may have ops of its own: what it has not is refused when a session is made.
 template <class Net, Config C>
   requires(C.memory == device)
 [[nodiscard]] Model<Net, C> open(const std::string& path, const std::shared_ptr<Device>& target,

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// expect: tenon::open: no device has this op of the net; open the model on the host
+#define TENON_GPU_COMPILED
+#include <tenon/gpu.hpp>
+#include <tenon/tenon.hpp>
+
+using namespace tenon;
+
+constexpr Config on_gpu{.memory = device};
+#ifdef TENON_POSITIVE_CONTROL
+using Net = Linear<"fc", 8, 8>;
+#else
+using Net = Conv2d<"conv", 8, 8, 3, Padding<1>>;
+#endif
+Model<Net, on_gpu> use() { return open<Net, on_gpu>("model.safetensors"); }
