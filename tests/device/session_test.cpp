@@ -122,6 +122,35 @@ TEST_CASE(
   CHECK(c.session.adapter_copies() == copies);
 }
 
+TEST_CASE("A pass on a device is recorded once, and replayed for other inputs and other strengths") {
+  RandomPair<Encoder<8, 3>> c;
+  c.session.record_passes();
+  Sentences s;
+  const auto check = [&](int passes) {
+    for (int i = 0; i < passes; ++i) {
+      s.ids[2] = i;
+      CHECK(c.error(s.tokens(), s.mask) <= device_tolerance);
+    }
+  };
+  check(1);
+  CHECK(c.session.device_counts().recordings == 0);
+  check(3);
+  CHECK(c.session.device_counts().recordings == 1);
+  CHECK(c.session.device_counts().replays == 3);
+  in_each_mode([&]<class Mode>(Mode) {
+    CAPTURE(std::string(attach_mode_name(Mode::mode)));
+    RandomPair<Encoder<8, 3>>::Both<Mode> both(c, c.tone);
+    check(3);
+    both.rescale(-0.5);
+    check(3);
+  });
+  check(3);
+  s.ids[0] = 11;
+  CHECK_THROWS_AS((void)c.session.run(s.tokens(), s.mask), error);
+  s.ids[0] = 1;
+  check(2);
+}
+
 TEST_CASE("Ten thousand adapters loaded, attached, run and evicted leave a device's memory as it was") {
   RandomPair<Encoder<8, 3>> c;
   const Sentences s;

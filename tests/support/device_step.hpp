@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -90,7 +91,8 @@ class DeviceSlot {
 };
 
 /// Runs `op`; what the output holds on the host goes to the device before, and comes back with what the step wrote. An
-/// input that lies where the output does is written over. Returns the step's fault.
+/// input that lies where the output does is written over. Recorded and replayed over the same memory the step must write
+/// the same again. Returns its fault.
 [[nodiscard]] inline std::int32_t run_on_device(std::string_view op, const StepContext& host) {
   const DeviceFunctions functions = test_device().functions(op);
   REQUIRE((functions.run != nullptr));
@@ -99,7 +101,8 @@ class DeviceSlot {
   StepContext call = host;
   call.workers = {};
   if (host.slot != nullptr) call.slot = &slot.emplace(*host.slot, views).slot();
-  DeviceBytes output({host.output.data, static_cast<std::size_t>(host.output.bytes())});
+  const std::span<const std::byte> before(host.output.data, static_cast<std::size_t>(host.output.bytes()));
+  DeviceBytes output(before);
   call.output.data = output.data();
   std::vector<WireView> inputs(host.inputs.begin(), host.inputs.end());
   for (WireView& input : inputs) input = input.data == host.output.data ? call.output : views.of(input);
@@ -111,17 +114,32 @@ class DeviceSlot {
   DeviceBytes fault(sizeof(std::int32_t));
 
   DeviceLane& lane = test_lane();
+  const auto run = [&] {
+    lane.run(functions.run, call, room.span(), reinterpret_cast<std::int32_t*>(fault.data()));
+  };
   lane.clear(fault.data(), fault.size());
-  const DeviceCounts before = lane.counts();
-  lane.run(functions.run, call, room.span(), reinterpret_cast<std::int32_t*>(fault.data()));
-  CHECK(lane.counts().waits == before.waits);
-  CHECK(lane.counts().steps == before.steps + 1);
+  const DeviceCounts counts = lane.counts();
+  run();
+  CHECK(lane.counts().waits == counts.waits);
+  CHECK(lane.counts().steps == counts.steps + 1);
   CHECK(room.guard_untouched());
   CHECK(output.guard_untouched());
   const std::vector<std::byte> written = output.on_host();
-  if (!written.empty()) std::memcpy(host.output.data, written.data(), written.size());
   std::int32_t found = 0;
   std::memcpy(&found, fault.on_host().data(), sizeof found);
+
+  lane.upload(output.data(), before);
+  lane.begin_recording();
+  try {
+    run();
+  } catch (...) {
+    lane.drop_recording();
+    throw;
+  }
+  const std::unique_ptr<DeviceRecording> recording = lane.end_recording();
+  lane.replay(*recording);
+  CHECK(output.on_host() == written);
+  if (!written.empty()) std::memcpy(host.output.data, written.data(), written.size());
   return found;
 }
 
