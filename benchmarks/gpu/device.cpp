@@ -66,43 +66,54 @@ struct Options {
   return bench.gpu().free_bytes() > std::int64_t{70} * 1000 * 1000 * 1000;
 }
 
-void run(const Options& options) {
+/// Runs the groups of rows that are wanted. Returns whether all could be measured: one that could not leaves the others
+/// what they are.
+[[nodiscard]] bool run(const Options& options) {
   Bench bench(options.tiny);
   const test::TemporaryFolder folder;
   const bool tiny = options.tiny;
+  bool all_measured = true;
+  const auto group = [&](std::string_view name, auto rows) {
+    if (!options.wants(name)) return;
+    try {
+      rows();
+    } catch (const std::exception& problem) {
+      all_measured = false;
+      std::fprintf(stderr, "bench_gpu: %s: %s\n", std::string(name).c_str(), problem.what());
+    }
+    if (!options.json.empty()) bench.table().write(options.json); // what there is, should the time end here
+  };
   copy_row(bench);
-  if (options.wants("merges")) {
+  group("merges", [&] {
     merge_rows(bench, tiny ? 128 : wan_width, tiny ? 128 : wan_width);
     merge_rows(bench, tiny ? 352 : wan_inner, tiny ? 128 : wan_width);
-  }
-  if (options.wants("all"))
-    merge_all_row(bench, tiny ? program_of<TinyWan<3>>() : program_of<Wan<40>>(), rank);
-  if (options.wants("side")) side_rows(bench, tiny ? 128 : wan_width);
-  if (options.wants("session")) {
+  });
+  group("all", [&] { merge_all_row(bench, tiny ? program_of<TinyWan<3>>() : program_of<Wan<40>>(), rank); });
+  group("side", [&] { side_rows(bench, tiny ? 128 : wan_width); });
+  group("session", [&] {
     if (tiny)
       session_rows<TinyWan<3>>(bench, folder.path(), 2, rank);
     else if (has_room_for_wan(bench))
       session_rows<Wan<40>>(bench, folder.path(), 2, rank);
     else
       session_rows<Wan<4>>(bench, folder.path(), 2, rank);
-  }
-  if (options.wants("cycles")) cycle_rows(bench, tiny ? 200 : 10'000);
-  if (options.wants("peft")) {
+  });
+  group("cycles", [&] { cycle_rows(bench, tiny ? 200 : 10'000); });
+  group("peft", [&] {
     if (tiny)
       rows_as_peft<TinyWan<2>>(bench, folder.path(), rank);
     else
       rows_as_peft<Wan<2>>(bench, folder.path(), rank);
-  }
+  });
   bench.table().print();
-  if (!options.json.empty()) bench.table().write(options.json);
+  return all_measured;
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
   try {
-    run(read_options({argv, static_cast<std::size_t>(argc)}));
-    return 0;
+    return run(read_options({argv, static_cast<std::size_t>(argc)})) ? 0 : 1;
   } catch (const error& problem) {
     std::fprintf(stderr, "bench_gpu: %s\n", problem.what());
     return problem.code() == ErrorCode::device ? 77 : 1; // 77: there is no device to measure

@@ -47,6 +47,8 @@ class Weights {
   std::int64_t count_;
 };
 
+inline constexpr std::int64_t weights_in_turn = 6; ///< of 5120 x 5120 as many bytes as no cache holds
+
 /// GB/s, read and written.
 [[nodiscard]] inline double rate(std::int64_t bytes, double time) {
   return 2 * static_cast<double>(bytes) / time * 1e-9;
@@ -68,7 +70,7 @@ inline void copy_row(Bench& bench) {
 inline void merge_rows(Bench& bench, std::int64_t rows, std::int64_t cols) {
   DeviceLane& lane = bench.lane();
   for (const std::int64_t rank : {16, 32, 64}) {
-    Weights weights(bench, rows, cols, rank, 6);
+    Weights weights(bench, rows, cols, rank, weights_in_turn);
     const auto [copied, merged, in_place] =
         bench.in_turn([&](std::int64_t i) { lane.copy(weights.out(i), weights.own(i), weights.bytes()); },
                       [&](std::int64_t i) {
@@ -76,7 +78,8 @@ inline void merge_rows(Bench& bench, std::int64_t rows, std::int64_t cols) {
                         lane.merge(weights.base(i), {&term, 1}, weights.out(i), {});
                       },
                       [&](std::int64_t i) { // to and fro, so that values stay as large as they are
-                        const kernels::LowRankTerm term = weights.term(i, i / 6 % 2 == 0 ? 1.0f : -1.0f);
+                        const kernels::LowRankTerm term =
+                            weights.term(i, i / weights_in_turn % 2 == 0 ? 1.0f : -1.0f);
                         lane.merge(weights.base(i), {&term, 1}, weights.own(i), {});
                       });
     const auto add = [&](const char* how, const char* words, double time) {

@@ -73,7 +73,7 @@ void load_row(Bench& bench, Session<Net, on_gpu>& session, const Adapter<Net>& a
                      .reference_is = "a copy of as many bytes from pinned memory",
                      .goal = ratio_at_least(0.90)});
   bench.table().add({.key = "load.bytes",
-                     .what = "device memory that it takes, per byte of the adapter",
+                     .what = "device memory that it takes",
                      .value = static_cast<double>(bytes),
                      .unit = "B",
                      .reference = static_cast<double>(sent),

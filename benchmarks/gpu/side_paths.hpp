@@ -62,7 +62,7 @@ class LinearStep {
 inline void side_rows(Bench& bench, std::int64_t width) {
   for (const std::int64_t rows : {64, 512}) {
     constexpr std::int64_t rank = 32;
-    Weights weights(bench, width, width, rank, 6);
+    Weights weights(bench, width, width, rank, weights_in_turn);
     LinearStep step(bench, rows, width);
     const auto [base, with_side] = bench.in_turn([&](std::int64_t i) { step.run(weights.base(i), nullptr); },
                                                  [&](std::int64_t i) {
