@@ -2,9 +2,11 @@
 # How our own tests, examples and benchmarks are compiled. None of it reaches a program that uses Tenon.
 add_library(tenon_own_flags INTERFACE)
 target_link_libraries(tenon_own_flags INTERFACE tenon::tenon)
-target_compile_options(tenon_own_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
+# nvcc has warnings of its own, and takes what follows -Werror for their kind
+target_compile_options(tenon_own_flags INTERFACE
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Wshadow;-Werror>")
 # g++ 12 takes a joined std::string for overlapping memory (its bug 105651)
-target_compile_options(tenon_own_flags INTERFACE $<$<AND:$<CXX_COMPILER_ID:GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>)
+target_compile_options(tenon_own_flags INTERFACE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>)
 target_compile_definitions(tenon_own_flags INTERFACE TENON_TEST_DATA="${PROJECT_SOURCE_DIR}/tests"
                                                      TENON_EXAMPLES_DATA="${PROJECT_SOURCE_DIR}/examples")
 

@@ -11,6 +11,7 @@ need_packages "pictures of the digits example" libpng-dev
 need_packages "decompositions; the command-line tools" libeigen3-dev libcli11-dev
 need_packages "test framework" doctest-dev
 need_packages "arrays as inputs" libxtensor-dev
+need_packages "device code on the processor" libthrust-dev
 need_packages "second compiler: error messages, instantiation counts" clang-19
 install_packages
 

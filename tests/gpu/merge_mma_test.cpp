@@ -95,6 +95,16 @@ TEST_CASE("A merge by squares agrees with float64 for both types and ranks and o
         }
 }
 
+TEST_CASE("A term that begins in a tile's last row, or ends in its first, is seen there") {
+  for (const DType type : short_dtypes) {
+    MergeCase c{.base = StoredMatrix(260, 9, type, 3)};
+    c.add(127, 1, 3, DType::bf16, 0.7f);
+    c.add(255, 5, 3, DType::bf16, 0.7f);
+    c.add(100, 29, 3, DType::bf16, 0.7f);
+    check(c, 0);
+  }
+}
+
 TEST_CASE("A merge of random terms by squares agrees with float64") {
   for (std::uint64_t number = 0; number < 40; ++number) {
     RandomCase random(number);

@@ -3,7 +3,10 @@
 // and lanes must meet where one reads what another wrote.
 #include <doctest/doctest.h>
 
-#include "gpu/step_case.hpp"
+#include <tenon/gpu/step_table.hpp>
+
+#include <support/device_tolerance.hpp>
+#include <support/naive.hpp>
 
 #include <barrier>
 #include <thread>

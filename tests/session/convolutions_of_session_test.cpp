@@ -75,3 +75,36 @@ TEST_CASE("Adapters on convolutions have the same bits with any number of thread
       }
     }
 }
+
+TEST_CASE(
+    "test_hotswap_works on conv2d: from any kind to any other, of other ranks and alphas, forth and back") {
+  Case c("LORA");
+  Session session(c.model);
+  const Tensor base = session(c.x);
+  const auto weights = [&session] {
+    std::vector<std::vector<std::byte>> all;
+    for (std::int32_t slot = 0; slot < slot_count<Net>; ++slot) all.push_back(slot_bytes(session, slot));
+    return all;
+  };
+  std::vector<Adapter<Net>> adapters;
+  std::vector<std::vector<std::vector<std::byte>>> expected;
+  for (const std::string_view kind : kind_names)
+    for (const KindOptions& options : {KindOptions{1, 0.5, 3}, KindOptions{16, 4, 5}}) {
+      adapters.push_back(load_adapter<Net>(write_kind<Net>(c.folder.file("next"), kind, options)));
+      const Guard guard = session.attach<merged>(adapters.back(), 0.5);
+      expected.push_back(weights());
+    }
+  {
+    Guard guard = session.attach<merged>(adapters[0], 0.5);
+    const std::byte* const place = session.slot_weight(0).data;
+    for (std::size_t to = adapters.size(); to-- > 0;) {
+      CAPTURE(to);
+      guard.switch_to(session.plan<merged>(adapters[to], 0.5));
+      CHECK(weights() == expected[to]);
+      guard.switch_to(session.plan<merged>(adapters[0], 0.5));
+      CHECK(weights() == expected[0]);
+      CHECK(session.slot_weight(0).data == place);
+    }
+  }
+  CHECK(session(c.x) == base);
+}

@@ -9,7 +9,12 @@ check() {
   local header=$1 compiler message third_party
   local flags=(-std=c++20 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -I . -isystem /usr/include/eigen3
                -x c++ -fsyntax-only)
-  for third_party in $(sed -nE 's|^ *# *include <((Eigen\|cuda\|cublas\|thrust\|xtensor\|mpi\|nccl\|dnnl\|oneapi)[^>]*)>.*|\1|p' "$header"); do
+  local needs_thrust=()
+  if [[ $header == tenon/gpu* ]]; then # for the processor; a CUDA toolkit's copy does where there is no other
+    needs_thrust=(thrust/version.h)
+    [[ -e /usr/include/thrust/version.h ]] || flags+=(-isystem /usr/local/cuda/include/cccl)
+  fi
+  for third_party in "${needs_thrust[@]}" $(sed -nE 's|^ *# *include <((Eigen\|cuda\|cublas\|thrust\|xtensor\|mpi\|nccl\|dnnl\|oneapi)[^>]*)>.*|\1|p' "$header"); do
     if ! echo "#include <$third_party>" | g++ "${flags[@]}" - 2>/dev/null; then
       echo "skipped: $header (no <$third_party>)"
       return

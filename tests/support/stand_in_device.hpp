@@ -3,9 +3,11 @@
 // one. It fills what it gives, checks that copies stay in what it gave, and can refuse any allocation.
 #pragma once
 
+#include <tenon/gpu/frozen_step.hpp>
 #include <tenon/tenon.hpp>
 
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <new>
@@ -57,8 +59,12 @@ class StandInDevice : public Device {
     explicit Lane(StandInDevice& owner) : owner_(owner) {}
 
     void run(StepFunction function, StepContext context, std::span<std::byte> scratch,
-             std::int32_t*) override {
+             std::int32_t* fault) override {
       act();
+      if (recorded_ != nullptr) {
+        static_cast<void>(recorded_->steps.emplace_back(function, context, scratch, fault));
+        return;
+      }
       for (const WireView& wire : context.inputs) expect(owner_.owns(wire.data, wire.bytes()));
       expect(owner_.owns(context.output.data, context.output.bytes()));
       for (const TensorView& weight : context.weights)
@@ -66,7 +72,9 @@ class StandInDevice : public Device {
       if (context.slot != nullptr)
         for (const SideTerm* side = context.slot->terms.first; side != nullptr; side = side->next) {
           expect(owner_.owns(side->term.a.data, side->term.a.bytes()));
-          expect(owner_.owns(side->term.scale_at, sizeof(float)) && *side->term.scale_at == side->term.scale);
+          expect(owner_.owns(side->term.scale_at, sizeof(float)));
+          // the host's functions know only the term's own: as a device, let them see what is in memory now
+          const_cast<SideTerm*>(side)->term.scale = *side->term.scale_at;
         }
       context.workers = kernels::Workers(kernels::Scratch(scratch));
       function(context);
@@ -108,6 +116,21 @@ class StandInDevice : public Device {
       expect(owner_.owns(to, bytes));
       std::memset(to, 0, static_cast<std::size_t>(bytes));
     }
+    void begin_recording() override {
+      act();
+      recorded_ = std::make_unique<Recording>();
+    }
+    [[nodiscard]] std::unique_ptr<DeviceRecording> end_recording() override {
+      ++count(&DeviceCounts::recordings);
+      return std::move(recorded_);
+    }
+    void drop_recording() noexcept override { recorded_.reset(); }
+    void replay(const DeviceRecording& recording) override {
+      for (const gpu::FrozenStep& step : static_cast<const Recording&>(recording).steps)
+        step.call([this](StepFunction f, const StepContext& context, std::span<std::byte> scratch,
+                         std::int32_t* fault) { run(f, context, scratch, fault); });
+      ++count(&DeviceCounts::replays);
+    }
     void come_after(DeviceLane&) override {}
     void wait() override { ++count(&DeviceCounts::waits); }
     [[nodiscard]] DeviceCounts counts() const noexcept override { return counts_; }
@@ -129,8 +152,13 @@ class StandInDevice : public Device {
       throw error(ErrorCode::device, "stand-in device: told to fail");
     }
 
+    struct Recording : DeviceRecording {
+      std::deque<gpu::FrozenStep> steps{};
+    };
+
     StandInDevice& owner_;
     DeviceCounts counts_{};
+    std::unique_ptr<Recording> recorded_{};
   };
 
   static void* allocate(std::size_t bytes, void* context) noexcept {

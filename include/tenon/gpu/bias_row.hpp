@@ -52,6 +52,7 @@ struct AddBiasTerm {
     float change = values[i];
     if (action == kernels::BiasAction::replace) change -= own;
     if (action == kernels::BiasAction::scale_by) change = (change - 1.0f) * own;
+    if (action == kernels::BiasAction::grow_by) change *= own;
     row[first + i] += scale * change;
   }
 };

@@ -91,33 +91,41 @@ struct MergeByFma {
       load_b<StoredBf16>(shared, term, tile, rank, count, thread);
     }
   }
+  // What a description says is read before shared memory is written, which it might lie in for all the compiler knows.
+
   /// Threads beside each other read columns beside each other.
   template <class Factor>
   TENON_HD void load_a(Shared& shared, const MergeTerm& term, MergeTile tile, std::int64_t rank, int count,
                        int thread) const {
-    const StoredPointer<Factor> a(term.a);
+    const std::int64_t stride = term.a_stride;
+    const StoredPointer<Factor> a(term.a + (rank * stride + tile.col) *
+                                               static_cast<std::int64_t>(sizeof(typename Factor::bits)));
+    const std::int64_t cols = segment.cols - tile.col;
     for (int i = thread; i < depth * tile_cols; i += threads) {
       const int k = i / tile_cols;
       const int col = i % tile_cols;
-      const bool is_there = k < count && tile.col + col < segment.cols;
-      shared.a[k][col] = is_there ? a[(rank + k) * term.a_stride + tile.col + col] : 0.0f;
+      shared.a[k][col] = k < count && col < cols ? a[k * stride + col] : 0.0f;
     }
   }
   /// Threads beside each other read ranks beside each other.
   template <class Factor>
   TENON_HD void load_b(Shared& shared, const MergeTerm& term, MergeTile tile, std::int64_t rank, int count,
                        int thread) const {
-    const StoredPointer<Factor> b(term.b);
     const float scale = term.factor();
+    const float* const row_gain = term.row_gain;
+    const float* const rank_gain = term.rank_gain;
+    const std::int64_t stride = term.b_stride;
+    const std::int64_t rows = term.rows;
+    const StoredPointer<Factor> b(term.b + rank * static_cast<std::int64_t>(sizeof(typename Factor::bits)));
+    const std::int64_t first = segment.first_row + tile.row - term.first_row;
     for (int i = thread; i < depth * merge_tile_rows; i += threads) {
       const int k = i % depth;
       const int row = i / depth;
-      const std::int64_t at = segment.first_row + tile.row + row - term.first_row;
+      const std::int64_t at = first + row;
       float value = 0.0f;
-      if (k < count && at >= 0 && at < term.rows && tile.row + row < segment.rows) {
-        value =
-            b[at * term.b_stride + rank + k] * (term.row_gain == nullptr ? scale : term.row_gain[at] * scale);
-        if (term.rank_gain != nullptr) value *= term.rank_gain[rank + k];
+      if (k < count && at >= 0 && at < rows && tile.row + row < segment.rows) {
+        value = b[at * stride + k] * (row_gain == nullptr ? scale : row_gain[at] * scale);
+        if (rank_gain != nullptr) value *= rank_gain[rank + k];
       }
       shared.b[k][row] = value;
     }
@@ -160,7 +168,7 @@ struct MergeByFma {
         if (row >= segment.rows) continue;
         if (Four::fits(col, segment.cols, segment.is_wide)) {
           held[i].add(sums);
-          held[i].store(out_row<Storage>(segment, row) + col);
+          held[i].store_last(out_row<Storage>(segment, row) + col);
         } else {
           add_singly<Storage>(base_row<Storage>(segment, row), out_row<Storage>(segment, row), col,
                               segment.cols, 4, sums);

@@ -208,7 +208,7 @@ struct MergeByMma {
       if (row >= segment.rows) continue;
       if (Eight::fits(col, segment.cols, segment.is_wide)) {
         mine.held[i][p].add(sums);
-        mine.held[i][p].store(out_row<Storage>(segment, row) + col);
+        mine.held[i][p].store_last(out_row<Storage>(segment, row) + col);
       } else {
         add_singly<Storage>(base_row<Storage>(segment, row), out_row<Storage>(segment, row), col,
                             segment.cols, wide, sums);

@@ -67,6 +67,17 @@ struct alignas(sizeof(typename Storage::bits) * Count) Pack {
     return *reinterpret_cast<const Pack*>(from);
   }
   TENON_HD void store(typename Storage::bits* to) const { *reinterpret_cast<Pack*>(to) = *this; }
+  /// As `store`, to global memory that the device does not read again soon.
+  TENON_HD void store_last(typename Storage::bits* to) const {
+#if defined(__CUDA_ARCH__) // by name: nvcc cuts a structure of computed words into words
+    if constexpr (sizeof(Pack) == 16)
+      __stcs(reinterpret_cast<uint4*>(to), make_uint4(words[0], words[1], words[2], words[3]));
+    else
+      __stcs(reinterpret_cast<uint2*>(to), make_uint2(words[0], words[1]));
+#else
+    store(to);
+#endif
+  }
 
   /// Adds `sums`, each sum being rounded once.
   TENON_HD void add(const float* sums) {

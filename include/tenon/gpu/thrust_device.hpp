@@ -5,6 +5,7 @@
 
 #include <tenon/gpu/device_run.hpp>
 #include <tenon/gpu/merge.hpp>
+#include <tenon/gpu/recording.hpp>
 #include <tenon/gpu/staging.hpp>
 #include <tenon/gpu/step_table.hpp>
 #include <tenon/session/device.hpp>
@@ -12,6 +13,7 @@
 #include <thrust/system_error.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -41,10 +43,11 @@ class ThrustLane final : public DeviceLane {
 
   void run(StepFunction function, StepContext context, std::span<std::byte> scratch,
            std::int32_t* fault) override {
-    DeviceRun here{queue_, products_, scratch, fault};
-    context.device = &here;
-    in_words([&] { function(context); });
     ++counts_.steps;
+#if !TENON_ON_CUDA
+    if (recorded_ != nullptr) return recorded_->add(function, context, scratch, fault);
+#endif
+    launch(function, context, scratch, fault);
   }
   void merge(const kernels::WeightMatrix& base, std::span<const kernels::LowRankTerm> terms, std::byte* out,
              std::span<std::byte> room) override {
@@ -65,6 +68,40 @@ class ThrustLane final : public DeviceLane {
     queue_.copy(to, from, bytes);
   }
   void clear(std::byte* to, std::int64_t bytes) override { queue_.clear(to, bytes); }
+#if TENON_ON_CUDA
+  void begin_recording() override {
+    check_cuda(cudaStreamBeginCapture(queue_.stream(), cudaStreamCaptureModeThreadLocal), "record a pass");
+  }
+  [[nodiscard]] std::unique_ptr<DeviceRecording> end_recording() override {
+    cudaGraph_t graph = nullptr;
+    check_cuda(cudaStreamEndCapture(queue_.stream(), &graph), "record a pass");
+    ++counts_.recordings;
+    return std::make_unique<GraphRecording>(graph);
+  }
+  void drop_recording() noexcept override {
+    cudaGraph_t graph = nullptr;
+    static_cast<void>(cudaStreamEndCapture(queue_.stream(), &graph));
+    if (graph != nullptr) static_cast<void>(cudaGraphDestroy(graph));
+    static_cast<void>(cudaGetLastError());
+  }
+  void replay(const DeviceRecording& recording) override {
+    static_cast<const GraphRecording&>(recording).launch(queue_); // which a lane of this class made
+    ++counts_.replays;
+  }
+#else
+  void begin_recording() override { recorded_ = std::make_unique<StepsRecording>(); }
+  [[nodiscard]] std::unique_ptr<DeviceRecording> end_recording() override {
+    ++counts_.recordings;
+    return std::move(recorded_);
+  }
+  void drop_recording() noexcept override { recorded_.reset(); }
+  void replay(const DeviceRecording& recording) override {
+    static_cast<const StepsRecording&>(recording).replay(
+        [this](StepFunction function, const StepContext& context, std::span<std::byte> scratch,
+               std::int32_t* fault) { launch(function, context, scratch, fault); });
+    ++counts_.replays;
+  }
+#endif
   void come_after(DeviceLane& other) override {
     auto& first = static_cast<ThrustLane&>(other); // of the same device, hence of this class
     first.mark_.set(first.queue_);
@@ -78,6 +115,12 @@ class ThrustLane final : public DeviceLane {
   }
 
  private:
+  void launch(StepFunction function, StepContext context, std::span<std::byte> scratch, std::int32_t* fault) {
+    if (!products_) products_.emplace();
+    DeviceRun here{queue_, *products_, scratch, fault};
+    context.device = &here;
+    in_words([&] { function(context); });
+  }
   /// What Thrust throws as an error of ours.
   template <class F>
   static void in_words(const F& f) {
@@ -91,8 +134,11 @@ class ThrustLane final : public DeviceLane {
   Queue queue_{};
   Mark mark_{};
   Staging staging_;
-  SystemProducts products_{};
+  std::optional<SystemProducts> products_{}; ///< from the first step on: a lane for copies needs none
   DeviceCounts counts_{};
+#if !TENON_ON_CUDA
+  std::unique_ptr<StepsRecording> recorded_{}; ///< while a pass is recorded
+#endif
 };
 
 class ThrustDevice final : public Device {

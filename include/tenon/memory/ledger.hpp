@@ -15,7 +15,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -192,7 +191,7 @@ inline void Ledger::enter(Category category, std::int64_t bytes) noexcept {
 
 inline Ledger& Ledger::on_device(const MemorySource& source, std::string_view place) {
   auto fresh = std::make_unique<Ledger>(source, place); // before the lock, under which nothing may throw
-  std::unique_lock<SpinLock> lock(lock_);
+  const SpinScope scope(lock_);
   for (std::unique_ptr<Ledger>* at = &device_;; at = &(*at)->device_) {
     if (*at == nullptr) *at = std::move(fresh);
     if ((*at)->source_ == source) return **at;

@@ -5,6 +5,7 @@
 
 #include <tenon/core/compiled.hpp>
 #include <tenon/core/error.hpp>
+#include <tenon/session/device_kinds.hpp>
 #include <tenon/session/guard.hpp>
 
 #include <cstdint>
@@ -94,7 +95,10 @@ TENON_INLINE void Guard::rescale(double factor) {
     plan_.weights = before;
     throw;
   }
-  plan_.session->guard_switches();
+  if (plan_.delta_count == 0 && plan_.bias_count == 0)
+    plan_.session->guard_rescales();
+  else
+    plan_.session->guard_switches();
 }
 
 TENON_INLINE void Guard::require(const AttachPlan& plan, const BytesByCategory& at_weights,
@@ -103,21 +107,7 @@ TENON_INLINE void Guard::require(const AttachPlan& plan, const BytesByCategory& 
   session.overlays().require(at_weights, operation);
   if (!session.is_on_device()) return;
   session.ledger().require(plan.bytes, operation);
-  if (plan.measures_loss)
-    throw error(ErrorCode::unsupported,
-                concat(operation, ": the loss of a merge is measured on the host only"));
-  const auto refuse = [&](const AdapterData& adapter, AdapterKind kind, std::int32_t at) {
-    const std::string slot = slot_path(session.program(), at);
-    throw error(ErrorCode::unsupported,
-                concat(operation, ": ", adapter.file.path(), " has ", adapter_kind_name(kind), " at ", slot,
-                       ", and a device takes LoRA and biases; convert it to LoRA, or attach it on the host"),
-                {.file = adapter.file.path(), .layer = slot});
-  };
-  for (const auto& adapter : plan.adapters) {
-    for (const SlotDelta& delta : adapter->deltas) refuse(*adapter, delta.kind, delta.slot);
-    for (const SlotBias& bias : adapter->biases)
-      if (bias.of_weight != nullptr) refuse(*adapter, AdapterKind::glora, bias.slot);
-  }
+  check_device_kinds(plan, operation);
 }
 
 TENON_INLINE void Guard::write(Attachment& attachment, const AttachPlan& plan, ProgressRef progress) {

@@ -35,9 +35,17 @@ struct DeviceCounts {
   std::int64_t download_bytes = 0;
   std::int64_t steps = 0;
   std::int64_t merges = 0;
+  std::int64_t recordings = 0; ///< of passes
+  std::int64_t replays = 0;
   std::int64_t waits = 0; ///< of the calling thread, for the device
 
   friend bool operator==(const DeviceCounts&, const DeviceCounts&) = default;
+};
+
+/// Work that a lane recorded, to be done again as a whole. It outlives no lane.
+class DeviceRecording {
+ public:
+  virtual ~DeviceRecording() = default;
 };
 
 /// A queue of work on a device: what is given to it is done in that order, beside other lanes. Its members return
@@ -61,6 +69,12 @@ class DeviceLane {
   /// Between two places of device memory, or between one and `Device::pinned_memory`. Precondition: they do not overlap.
   virtual void copy(std::byte* to, const std::byte* from, std::int64_t bytes) = 0;
   virtual void clear(std::byte* to, std::int64_t bytes) = 0;
+  /// From now on what is run is recorded and not done, until the recording ends or is dropped. Copies and merges are
+  /// not allowed in one.
+  virtual void begin_recording() = 0;
+  [[nodiscard]] virtual std::unique_ptr<DeviceRecording> end_recording() = 0;
+  virtual void drop_recording() noexcept = 0;
+  virtual void replay(const DeviceRecording& recording) = 0;
   /// What is given to this lane from now on comes after all that `other`, a lane of the same device, has now. No thread
   /// waits.
   virtual void come_after(DeviceLane& other) = 0;

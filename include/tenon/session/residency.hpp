@@ -145,6 +145,16 @@ class Residency {
     lane_->wait(); // a copy may still be writing there
     entries_.erase(entry);
   }
+  /// What `lane` has to do now comes before all that a lane which `joins` from now on does: weights that are restored,
+  /// before another session reads them. No thread waits.
+  void leave(DeviceLane& lane) {
+    const std::scoped_lock lock(mutex_);
+    lane_->come_after(lane);
+  }
+  void join(DeviceLane& lane) {
+    const std::scoped_lock lock(mutex_);
+    lane.come_after(*lane_);
+  }
   [[nodiscard]] bool is_resident(const AdapterData& adapter) const {
     const std::scoped_lock lock(mutex_);
     return std::any_of(entries_.begin(), entries_.end(), [&adapter](const Entry& entry) {

@@ -48,8 +48,13 @@ TENON_INLINE void SessionState::compute(std::span<const TensorView> inputs, cons
           const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
   }
   try {
-    run_steps(wires);
-    if (device_) device_->give_outputs(wires);
+    if (device_) {
+      const PassKey key{dims, attached_, workspace_.activations(), workspace_.scratch().data()};
+      recorder_.run(device_->lane(), key, [&] { run_steps(wires); });
+      device_->give_outputs(wires);
+    } else {
+      run_steps(wires);
+    }
   } catch (...) {
     workspace_.lay_out_again(); // a loop may have left its buffers in each other's places
     throw;

@@ -145,6 +145,13 @@ class Session {
   [[nodiscard]] bool is_resident(const Adapter<Net, Kind>& adapter) const {
     return residency().is_resident(*adapter.data());
   }
+  /// From now on a pass that is like the one before it in dimensions and in what is attached is recorded (on CUDA as a
+  /// graph), and then replayed: the host goes through the steps no more. Another input or `Guard::rescale` needs no new
+  /// recording. Off by default.
+  void record_passes(bool records = true) {
+    static_cast<void>(residency());
+    state_.record_passes(records);
+  }
   /// What was copied and done for this session, and, of `adapter_copies`, for adapters of its model.
   [[nodiscard]] DeviceCounts device_counts() const {
     static_cast<void>(residency());

@@ -10,6 +10,7 @@
 #include <tenon/session/model.hpp>
 #include <tenon/session/overlay_pass.hpp>
 #include <tenon/session/overlay_pool.hpp>
+#include <tenon/session/pass_recorder.hpp>
 #include <tenon/session/slot_table.hpp>
 #include <tenon/session/state_table.hpp>
 #include <tenon/session/workspace.hpp>
@@ -75,22 +76,27 @@ class SessionState {
   [[nodiscard]] bool can_merge_in_place() const noexcept {
     return model_->owns_weights() && (in_place_guards_ > 0 || model_->use.has_one_session());
   }
-  void in_place_guard_ends() noexcept {
-    if (--in_place_guards_ == 0) model_->use.unclaim();
-  }
+  TENON_INLINE void in_place_guard_ends() noexcept;
   /// Before weights are restored: their source must be what they were copied from. If it is not, the model's
   /// weights are lost, and every later forward pass says so.
   TENON_INLINE void check_sources() noexcept;
 
   void guard_begins() noexcept {
     ++guards_;
-    ++generation_;
+    guard_switches();
   }
-  void guard_switches() noexcept { ++generation_; }
+  void guard_switches() noexcept {
+    ++generation_;
+    ++attached_;
+  }
+  /// Only scales of side terms changed.
+  void guard_rescales() noexcept { ++generation_; }
   void guard_ends() noexcept {
     --guards_;
-    ++generation_;
+    guard_switches();
   }
+  /// Whether passes on a device are recorded and replayed.
+  void record_passes(bool records) { recorder_.enable(records); }
 
   /// Computes the net on `inputs`. The outputs are then in the workspace, until the next run or reserve.
   /// Throws `shape_error` for inputs the net does not take.
@@ -146,6 +152,8 @@ class SessionState {
   bool drops_covered_pages_ = false;
   std::int64_t in_place_guards_ = 0;
   std::uint64_t generation_ = 0;
+  std::uint64_t attached_ = 0; ///< the same, but for scales of side terms
+  PassRecorder recorder_{};
   std::int64_t guards_ = 0;
 };
 
@@ -158,7 +166,10 @@ TENON_INLINE SessionState::SessionState(const Program& program, std::shared_ptr<
                                         : std::optional<DeviceSide>(std::in_place, program, *model_)),
       workspace_(program, model_->weights, *model_->memory,
                  device_ ? device_->functions() : std::span<const DeviceFunctions>{}) {
-  if (device_) slots_.restore_by({&restore_on_device, this});
+  if (device_) {
+    slots_.restore_by({&restore_on_device, this});
+    model_->residency->join(device_->lane());
+  }
   model_->check_unchanged();
   reserve(dims);
 }
@@ -196,6 +207,16 @@ TENON_INLINE void SessionState::in_place_guard_begins() {
                 "attach (in place): other sessions compute with this model's weights; end them first, or "
                 "attach<merged>");
   ++in_place_guards_;
+}
+
+TENON_INLINE void SessionState::in_place_guard_ends() noexcept {
+  if (--in_place_guards_ > 0) return;
+  try {
+    if (device_) model_->residency->leave(device_->lane()); // restoring, before another session's passes
+  } catch (...) {
+    model_->use.lose_weights(ModelUse::Loss::device_failed);
+  }
+  model_->use.unclaim();
 }
 
 TENON_INLINE void SessionState::check_sources() noexcept {

@@ -141,6 +141,7 @@ class Workspace {
   [[nodiscard]] std::span<std::byte> scratch() noexcept {
     return {scratch_.data(), static_cast<std::size_t>(scratch_.bytes())};
   }
+  [[nodiscard]] const std::byte* activations() const noexcept { return memory_.data(); }
   [[nodiscard]] bool is_on_device() const noexcept { return !functions_.empty(); }
   /// Whether `address` lies in the activations: what a forward pass writes over.
   [[nodiscard]] bool holds(const std::byte* address) const noexcept {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // One step as a session would call it, on the host and on a device: the same context, so that the two can be compared.
-// Elsewhere than on CUDA device memory is the host's.
 #pragma once
 
-#include <tenon/gpu/step_table.hpp>
-#include <tenon/weights/convert.hpp>
-
+#include <support/device_step.hpp>
+#include <support/device_tolerance.hpp>
 #include <support/naive.hpp>
+
+#include <tenon/weights/convert.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -20,16 +20,6 @@
 #include <vector>
 
 namespace tenon::test {
-
-/// No step here multiplies matrices.
-struct NoProducts : gpu::Products {
-  [[nodiscard]] std::int64_t scratch_bytes(std::int64_t, std::int64_t, std::int64_t,
-                                           DType) const noexcept override {
-    return 0;
-  }
-  void multiply(gpu::Queue&, kernels::ConstMatrix, const kernels::WeightMatrix&, kernels::Matrix, float,
-                std::span<std::byte>) override {}
-};
 
 using Extents = std::initializer_list<std::int64_t>;
 
@@ -87,24 +77,9 @@ class StepCase {
     run(call);
     return result(call);
   }
-  /// With scratch of exactly the size that the step asks for.
   [[nodiscard]] std::vector<float> on_device(std::string_view op) {
-    const gpu::DeviceStep* const step = gpu::find_device_step(op);
-    REQUIRE(step != nullptr);
-    constexpr std::size_t guard = 256;
-    const auto bytes = static_cast<std::size_t>(step->scratch == nullptr ? 0 : step->scratch(prepared()));
-    PlacedBytes room(static_cast<std::int64_t>(bytes + guard), 0);
-    gpu::Queue queue;
-    NoProducts products;
-    fault = 0;
-    DeviceRun device{queue, products, {room.data(), bytes}, &fault};
-    StepContext call = prepared();
-    call.device = &device;
-    step->run(call);
-    CHECK(queue.waits() == 0);
-    queue.wait();
-    CHECK(std::all_of(room.data() + bytes, room.data() + bytes + guard,
-                      [](std::byte b) { return b == std::byte{0xFF}; }));
+    const StepContext call = prepared();
+    fault = run_on_device(op, call);
     return result(call);
   }
 
@@ -149,26 +124,5 @@ class StepCase {
   WireView output_{};
   std::vector<float> written_;
 };
-
-/// The largest difference of two results, as a part of the largest number of the expected one: where terms cancel, an error
-/// is measured against the terms. Infinity where one is NaN alone.
-[[nodiscard]] inline double difference(std::span<const float> got, std::span<const float> expected) {
-  REQUIRE(got.size() == expected.size());
-  double largest = 0;
-  double worst = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const auto a = static_cast<double>(got[i]);
-    const auto b = static_cast<double>(expected[i]);
-    if ((a != a) != (b != b)) return std::numeric_limits<double>::infinity();
-    if (a != a) continue;
-    largest = std::max(largest, std::abs(b));
-    worst = std::max(worst, std::abs(a - b));
-  }
-  return largest == 0 ? worst : worst / largest;
-}
-
-/// A few hundred sums in float, in another order and with another library's exp, differ by some units of 2^-24 = 6e-8
-/// each; a device's must not differ by more than this of the host's.
-inline constexpr double device_tolerance = 1e-5;
 
 } // namespace tenon::test

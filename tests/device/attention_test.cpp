@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
-#include "gpu/step_case.hpp"
+#include "support/step_case.hpp"
 
 #include <tenon/layers/attention.hpp>
 

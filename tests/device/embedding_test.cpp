@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
-#include "gpu/step_case.hpp"
+#include "support/step_case.hpp"
 
 #include <tenon/layers/embedding.hpp>
 
@@ -37,13 +37,6 @@ TEST_CASE("A device's Embedding reports an id outside the table as its step's fa
     StepCase row_0 = embedding_of(DType::f32, {0, 10, 0, 3, 7, 1});
     CHECK(y == row_0.on_device("Embedding"));
   }
-}
-
-TEST_CASE("The fault that a device reports first stays") {
-  std::int32_t fault = 0;
-  gpu::report_fault(&fault, 7);
-  gpu::report_fault(&fault, 9);
-  CHECK(fault == 8);
 }
 
 TEST_CASE("Embedding on a device adds its slot's terms to the base's table, or an overlay's") {

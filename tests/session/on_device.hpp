@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// A fixture's net and file on a stand-in for a device.
+#pragma once
+
+#include "session/fixture.hpp"
+#include "support/stand_in_device.hpp"
+
+#include <memory>
+
+namespace tenon::test {
+
+constexpr Config on_device{.memory = device};
+
+/// The same net and file as a fixture's, on a device.
+template <class Net>
+struct OnDevice : Fixture<Net> {
+  explicit OnDevice(DType dtype = DType::f32)
+      : Fixture<Net>(dtype), gpu(std::make_shared<StandInDevice>(program_of<Net>())),
+        moved(open<Net, on_device>(this->folder.file("model.safetensors"), gpu, {.ledger = &this->ledger})) {}
+  [[nodiscard]] Ledger& memory() const { return moved.device_ledger(); }
+  [[nodiscard]] bool has_pristine_weights() const {
+    for (std::size_t i = 0; i < moved.weights().size(); ++i) {
+      const TensorView& mapped = this->model.weights()[i];
+      if (std::memcmp(moved.weights()[i].data, mapped.data, static_cast<std::size_t>(mapped.bytes())) != 0)
+        return false;
+    }
+    return true;
+  }
+  std::shared_ptr<StandInDevice> gpu;
+  Model<Net, on_device> moved;
+};
+
+/// What must not differ after a failure, and once guards have ended.
+struct Held {
+  BytesByCategory on_host;
+  BytesByCategory on_device;
+  std::size_t blocks;
+
+  template <class F>
+  explicit Held(const F& f)
+      : on_host(f.ledger.current()), on_device(f.memory().current()), blocks(f.gpu->blocks()) {}
+  friend bool operator==(const Held&, const Held&) = default;
+};
+
+} // namespace tenon::test
