@@ -58,7 +58,7 @@ function(tenon_add_benchmarks)
   if(TARGET tenon_own_gpu)
     add_executable(bench_gpu ${PROJECT_SOURCE_DIR}/benchmarks/gpu/device.cpp)
     target_include_directories(bench_gpu PRIVATE ${PROJECT_SOURCE_DIR}/tests) # support/
-    target_link_libraries(bench_gpu PRIVATE tenon_own_flags tenon_own_gpu)
+    target_link_libraries(bench_gpu PRIVATE tenon_own_gpu)
     add_dependencies(tenon_benchmarks bench_gpu)
   endif()
   find_package(benchmark QUIET)

@@ -20,11 +20,12 @@ if(NOT sources)
   message(STATUS "tenon: ${program} is left out; there is nothing in tests/device")
   return()
 endif()
-add_executable(${program} ${sources} support/main.cpp)
+add_executable(${program} ${sources} support/main.cpp support/allocation_probe.cpp)
 target_include_directories(${program} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/examples)
-target_link_libraries(${program} PRIVATE tenon_own_flags doctest::doctest tenon_own_compiled tenon_own_gpu)
+target_link_libraries(${program} PRIVATE tenon_own_flags doctest::doctest tenon_own_gpu)
 target_compile_definitions(${program} PRIVATE DOCTEST_CONFIG_VOID_CAST_EXPRESSIONS=) # for [[nodiscard]]
 target_compile_options(${program} PRIVATE $<$<CONFIG:Release>:-O1>)
+set_source_files_properties(support/main.cpp support/allocation_probe.cpp PROPERTIES SKIP_PRECOMPILE_HEADERS ON) # where doctest's main is
 target_precompile_headers(${program} PRIVATE <tenon/tenon.hpp> <doctest/doctest.h>)
 add_test(NAME device.${system} COMMAND ${program})
 set_tests_properties(device.${system} PROPERTIES TIMEOUT 900

@@ -57,13 +57,16 @@ class Table {
   }
 
   void print() const {
-    std::printf("%s\n%-54s %12s %-10s %8s  %-14s %-4s %s\n", where_.c_str(), "", "measured", "unit", "ratio",
-                "goal", "met", "ratio to");
-    for (const Row& row : rows_)
-      std::printf("%-54s %12s %-10s %8s  %-14s %-4s %s%s%s\n", row.what.c_str(), number(row.value).c_str(),
-                  row.unit.c_str(), row.reference == 0 ? "-" : number(row.ratio()).c_str(),
-                  goal_text(row).c_str(), met_text(row), row.reference_is.c_str(),
+    std::printf("%s\n%-62s %12s %12s %-8s %8s  %-13s %-4s %s\n", where_.c_str(), "", "measured", "reference",
+                "unit", "ratio", "goal", "met", "reference is");
+    for (const Row& row : rows_) {
+      const bool has_reference = row.reference != 0;
+      std::printf("%-62s %12s %12s %-8s %8s  %-13s %-4s %s%s%s\n", row.what.c_str(),
+                  number(row.value).c_str(), has_reference ? number(row.reference).c_str() : "-",
+                  row.unit.c_str(), has_reference ? number(row.ratio()).c_str() : "-", goal_text(row).c_str(),
+                  met_text(row), row.reference_is.c_str(),
                   row.note.empty() || row.reference_is.empty() ? "" : "; ", row.note.c_str());
+    }
   }
 
   void write(const std::string& path) const {
