@@ -20,11 +20,10 @@
 //                                the next pass; ms_base: a pass without an adapter
 #include <tenon/memory/process_memory.hpp>
 #include <tenon/tenon.hpp>
-#include <tenon/weights/convert.hpp>
-#include <tenon/weights/safetensors_writer.hpp>
 
 #include "in_turn.hpp"
 #include "wan.hpp"
+#include "wan_files.hpp"
 
 #include <support/temporary_folder.hpp>
 
@@ -38,8 +37,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <random>
@@ -57,101 +54,6 @@ constexpr std::int64_t rank = 32;
 constexpr std::int64_t forward_blocks = 4;
 constexpr std::int64_t forward_rows = 4;
 
-/// Normal values in bf16. Tensors are cut from it one behind the other, from its beginning again at its end.
-class Values {
- public:
-  Values(std::uint32_t seed, float sigma) : bytes_(count * 2) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal(0.0f, sigma);
-    std::vector<float> values(count);
-    for (float& value : values) value = normal(random);
-    encode(bf16, values.data(), count, bytes_.data());
-  }
-  /// The next `bytes`, or as many as there are up to the end.
-  [[nodiscard]] std::span<const std::byte> next(std::int64_t bytes) {
-    if (at_ == bytes_.size()) at_ = 0;
-    const std::size_t size = std::min(static_cast<std::size_t>(bytes), bytes_.size() - at_);
-    at_ += size;
-    return {bytes_.data() + at_ - size, size};
-  }
-  /// The next `bytes` in one piece. Precondition: no more than there are in all.
-  [[nodiscard]] const std::byte* next_whole(std::int64_t bytes) {
-    if (bytes_.size() - at_ < static_cast<std::size_t>(bytes)) at_ = 0;
-    return next(bytes).data();
-  }
-
- private:
-  static constexpr std::int64_t count = 4'000'037; // not a multiple of a row
-  std::vector<std::byte> bytes_;
-  std::size_t at_ = 0;
-};
-
-/// Waits until the disk has the file, so that writing it does not go on while something is timed.
-void settle(const std::string& path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0 || ::fsync(file) != 0) std::perror(path.c_str());
-  ::close(file);
-}
-
-constexpr const Program& program = program_of<Wan<40>>();
-
-/// All tensors of the 40 blocks in bf16; those of the first `filled` blocks have values, the rest are holes.
-void write_base(const std::string& path, std::int64_t filled) {
-  std::vector<std::string> names;
-  std::vector<NamedTensor> tensors;
-  names.reserve(static_cast<std::size_t>(program.weight_count));
-  for (const WeightEntry& entry : program.weights)
-    for (std::int32_t copy = 0; copy < entry.copies; ++copy) {
-      names.push_back(expanded_path(program, entry.path, entry.loop, copy));
-      tensors.push_back({names.back(), TensorView(nullptr, bf16, entry.shape())});
-    }
-  const std::string header = safetensors_header_text(tensors, {});
-  std::ofstream file(path, std::ios::binary);
-  for (std::size_t i = 0; i < 8; ++i) file.put(static_cast<char>(header.size() >> (8 * i) & 0xFFU));
-  file << header;
-  Values values(1, 0.02f);
-  std::int64_t end = static_cast<std::int64_t>(8 + header.size());
-  auto tensor = tensors.begin();
-  for (const WeightEntry& entry : program.weights)
-    for (std::int32_t block = 0; block < entry.copies; ++block, ++tensor) {
-      file.seekp(end);
-      end += tensor->tensor.bytes();
-      for (std::int64_t left = block < filled ? tensor->tensor.bytes() : 0; left > 0;) {
-        const std::span<const std::byte> piece = values.next(left);
-        file.write(reinterpret_cast<const char*>(piece.data()), static_cast<std::streamsize>(piece.size()));
-        left -= std::ssize(piece);
-      }
-    }
-  file.close();
-  if (!file) throw error(ErrorCode::io, concat(path, ": expected room for its blocks"));
-  std::filesystem::resize_file(path, static_cast<std::uintmax_t>(end));
-  settle(path);
-}
-
-/// A PEFT folder for the first `blocks` of the 40 blocks. Returns the folder.
-std::string write_adapter(const std::string& folder, std::int64_t blocks) {
-  Values values(2, 0.02f);
-  std::vector<std::string> names;
-  std::vector<NamedTensor> tensors;
-  names.reserve(static_cast<std::size_t>(2 * program.slot_count));
-  const auto add = [&](std::string name, std::array<std::int64_t, 2> shape) {
-    names.push_back(std::move(name));
-    tensors.push_back({names.back(), TensorView(values.next_whole(shape[0] * shape[1] * 2), bf16, shape)});
-  };
-  for (const SlotEntry& entry : program.slots)
-    for (std::int32_t block = 0; block < blocks; ++block) {
-      const std::string path = "base_model.model." + expanded_path(program, entry.path, entry.loop, block);
-      add(path + ".lora_A.weight", {rank, entry.in});
-      add(path + ".lora_B.weight", {entry.out, rank});
-    }
-  std::filesystem::create_directories(folder);
-  write_safetensors(folder + "/adapter_model.safetensors", tensors);
-  std::ofstream(folder + "/adapter_config.json")
-      << concat(R"({"peft_type": "LORA", "r": )", rank, R"(, "lora_alpha": )", rank, "}");
-  settle(folder + "/adapter_model.safetensors");
-  return folder;
-}
-
 /// What the rows read, written when the first of them asks.
 class Files {
  public:
@@ -159,13 +61,15 @@ class Files {
     std::string& path = bases_[filled];
     if (path.empty()) {
       path = folder_.file(concat("base-", filled, ".safetensors"));
-      write_base(path, filled);
+      bench::write_base(program_of<Wan<40>>(), path, filled);
     }
     return path;
   }
   const std::string& adapter(std::int64_t blocks) {
     std::string& path = adapters_[blocks];
-    if (path.empty()) path = write_adapter(folder_.file(concat("adapter-", blocks)), blocks);
+    if (path.empty())
+      path =
+          bench::write_adapter(program_of<Wan<40>>(), folder_.file(concat("adapter-", blocks)), rank, blocks);
     return path;
   }
 

@@ -43,7 +43,8 @@ function(tenon_add_examples)
   endif()
 endfunction()
 
-# benchmarks/<claim>.cpp and benchmarks/<claim>/ours.cpp -> bench_<claim>; the latter need nothing but Tenon
+# benchmarks/<claim>.cpp and benchmarks/<claim>/ours.cpp -> bench_<claim>; the latter need nothing but Tenon, and
+# benchmarks/gpu/device.cpp -> bench_gpu a device
 function(tenon_add_benchmarks)
   add_custom_target(tenon_benchmarks)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/benchmarks/*/ours.cpp)
@@ -54,6 +55,12 @@ function(tenon_add_benchmarks)
     target_link_libraries(bench_${claim} PRIVATE tenon_own_flags)
     add_dependencies(tenon_benchmarks bench_${claim})
   endforeach()
+  if(TARGET tenon_own_gpu)
+    add_executable(bench_gpu ${PROJECT_SOURCE_DIR}/benchmarks/gpu/device.cpp)
+    target_include_directories(bench_gpu PRIVATE ${PROJECT_SOURCE_DIR}/tests) # support/
+    target_link_libraries(bench_gpu PRIVATE tenon_own_gpu)
+    add_dependencies(tenon_benchmarks bench_gpu)
+  endif()
   find_package(benchmark QUIET)
   find_package(Eigen3 3.3 QUIET NO_MODULE)
   if(NOT benchmark_FOUND OR NOT Eigen3_FOUND)

@@ -107,6 +107,11 @@ class StandInDevice : public Device {
       ++count(&DeviceCounts::downloads);
       count(&DeviceCounts::download_bytes) += bytes;
     }
+    void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override {
+      act();
+      expect(owner_.owns(to, bytes) || owner_.owns(from, bytes));
+      std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    }
     void clear(std::byte* to, std::int64_t bytes) override {
       expect(owner_.owns(to, bytes));
       std::memset(to, 0, static_cast<std::size_t>(bytes));

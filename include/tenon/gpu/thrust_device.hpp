@@ -64,6 +64,9 @@ class ThrustLane final : public DeviceLane {
     ++counts_.downloads;
     counts_.download_bytes += bytes;
   }
+  void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override {
+    queue_.copy(to, from, bytes);
+  }
   void clear(std::byte* to, std::int64_t bytes) override { queue_.clear(to, bytes); }
 #if TENON_ON_CUDA
   void begin_recording() override {
@@ -153,6 +156,14 @@ class ThrustDevice final : public Device {
   [[nodiscard]] std::int64_t merge_room_bytes(std::int64_t terms) const noexcept override {
     return gpu::merge_room_bytes(terms);
   }
+#if TENON_ON_CUDA
+  [[nodiscard]] std::int64_t free_bytes() const override {
+    std::size_t free = 0;
+    std::size_t all = 0;
+    check_cuda(cudaMemGetInfo(&free, &all), "ask for free memory");
+    return static_cast<std::int64_t>(free);
+  }
+#endif
   [[nodiscard]] std::unique_ptr<DeviceLane> make_lane(Ledger& ledger) override {
     return std::make_unique<ThrustLane>(ledger);
   }

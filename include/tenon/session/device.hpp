@@ -66,6 +66,8 @@ class DeviceLane {
   virtual void upload(std::byte* to, std::span<const std::byte> from) = 0;
   /// To `Device::pinned_memory`, which holds the bytes after the next `wait`.
   virtual void download(std::byte* to, const std::byte* from, std::int64_t bytes) = 0;
+  /// Between two places of device memory, or between one and `Device::pinned_memory`. Precondition: they do not overlap.
+  virtual void copy(std::byte* to, const std::byte* from, std::int64_t bytes) = 0;
   virtual void clear(std::byte* to, std::int64_t bytes) = 0;
   /// From now on what is run is recorded and not done, until the recording ends or is dropped. Copies and merges are
   /// not allowed in one.
@@ -95,6 +97,8 @@ class Device {
   [[nodiscard]] virtual DeviceFunctions functions(std::string_view op) const noexcept = 0;
   /// That a merge of so many terms takes beside its weight.
   [[nodiscard]] virtual std::int64_t merge_room_bytes(std::int64_t terms) const noexcept = 0;
+  /// Bytes that it could still give, by its driver's account, which counts every program on it; 0 where nobody knows.
+  [[nodiscard]] virtual std::int64_t free_bytes() const { return 0; }
   /// Its staging memory is charged to `ledger`, the host's. Throws as Buffer does, and `error{device}`.
   [[nodiscard]] virtual std::unique_ptr<DeviceLane> make_lane(Ledger& ledger) = 0;
 };
