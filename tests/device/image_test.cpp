@@ -32,7 +32,7 @@ TEST_CASE("ChannelsLast and ChannelsFirst on a device move what the host moves")
   CHECK(first.on_device("ChannelsFirst") == first.on_host(&channels_step<false>));
 }
 
-TEST_CASE("UpsampleNearest on a device is the host's; frames stay") {
+TEST_CASE("UpsampleNearest on a device is the host's, and frames stay") {
   StepCase one;
   one.input({2, 4, 3, 5, 7}).output({2, 4, 6, 10, 7});
   one.context.params.integers[0] = 2;

@@ -8,7 +8,7 @@
 using namespace tenon;
 using namespace tenon::test;
 
-TEST_CASE("MeanPool on a device is the host's, with and without a mask; nothing kept gives zeros") {
+TEST_CASE("MeanPool on a device is the host's, with and without a mask, and nothing kept gives zeros") {
   for (const std::int64_t tokens : {1, 7, 130}) {
     StepCase one;
     one.input({3, tokens, 65}).output({3, 65});

@@ -101,7 +101,7 @@ TEST_CASE("An id outside its table is an error that names the op, and the sessio
 }
 
 TEST_CASE(
-    "A pass waits for the device once and brings back the outputs alone; an adapter's bytes move once") {
+    "A pass waits for the device once and brings back the outputs alone, and an adapter's bytes move once") {
   RandomPair<Mlp> c;
   const Tensor x = ramp({5, 6});
   static_cast<void>(c.session.run(x));
