@@ -146,6 +146,35 @@ TEST_CASE("A clear writes zeros where it is told, and nothing beside") {
     }
 }
 
+TEST_CASE("A copy moves bytes on the device, and to it from pinned memory, and writes nothing beside") {
+  for (const std::int64_t size : {std::int64_t{0}, std::int64_t{1}, std::int64_t{257}, MiB + 3}) {
+    CAPTURE(size);
+    OwnLane own;
+    const std::vector<std::byte> bytes = some_bytes(size, 4);
+    Buffer pinned = pinned_bytes(size + 1);
+    std::copy(bytes.begin(), bytes.end(), pinned.data());
+    DeviceBytes from(size);
+    DeviceBytes to(size);
+    test_lane().wait();
+    own.lane->copy(from.data(), pinned.data(), size);
+    own.lane->copy(to.data(), from.data(), size);
+    CHECK(downloaded(to.data(), size, *own.lane) == bytes);
+    CHECK(to.guard_untouched());
+  }
+}
+
+TEST_CASE("What a device says is free shrinks with what is taken, where it says anything") {
+  constexpr std::int64_t taken = 64 * MiB; // more than a driver keeps in hand
+  const std::int64_t before = test_device().free_bytes();
+  CHECK(before >= 0);
+  const DeviceBytes block(taken);
+  const std::int64_t after = test_device().free_bytes();
+  if (before > 0)
+    CHECK(after < before);
+  else
+    CHECK(after == 0);
+}
+
 TEST_CASE("A lane counts what goes over it, each lane its own") {
   OwnLane own;
   OwnLane other;
