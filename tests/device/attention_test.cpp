@@ -121,3 +121,10 @@ TEST_CASE("A device's attention does not lose its way where scores grow from til
   one.context.params.integers = {1, 1, 0, 0, 0};
   check(one);
 }
+
+TEST_CASE(
+    "A device's attention with no number for the heads of keys takes that of the queries, as the host's") {
+  StepCase one = attention_of({});
+  one.context.params.integers[1] = 0;
+  check(one);
+}

@@ -192,7 +192,7 @@ inline void attention_step(const StepContext& context) {
                           .queries = tokens_of(q),
                           .keys = tokens_of(k),
                           .heads = heads,
-                          .kv_heads = params[1],
+                          .kv_heads = params[1] == 0 ? heads : params[1], // as the host's
                           .width = width,
                           .scale = params[3] != 0 ? 1.0f : 1.0f / std::sqrt(static_cast<float>(width)),
                           .is_causal = params[2] != 0};
