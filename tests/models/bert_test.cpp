@@ -26,6 +26,7 @@ using tenon::test::fetched_model;
 
 // --- what the types say ------------------------------------------------------------------------
 
+static_assert(runs_on_device<MiniLM>);
 static_assert(slot_count<BertEncoder<minilm_l6>> == 36 && slot_count<MiniLM> == 36);
 static_assert(weight_count<MiniLM> == 5 + 6 * 16);
 static_assert(parameter_count<MiniLM> == 22'565'376);                  // 22,713,216 with the pooler

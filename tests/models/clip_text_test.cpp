@@ -18,6 +18,7 @@ namespace {
 constexpr ClipTextSize small_quick{100, 16, 32, 3, 4, 64, 0, true, 99};
 constexpr ClipTextSize small_projected{100, 16, 40, 2, 4, 96, 24, false, 99};
 
+static_assert(runs_on_device<ClipTextModelWithProjection<clip_bigg_text>>);
 static_assert(slot_count<ClipTextModel<clip_l_text>> == 72);
 static_assert(slot_count<ClipTextModelWithProjection<clip_bigg_text>> == 193);
 static_assert(parameter_count<ClipTextModel<clip_l_text>> == 123'060'480);

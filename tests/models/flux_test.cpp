@@ -34,6 +34,7 @@ constexpr std::array<std::string_view, 12> default_targets{"attn.to_q",
                                                            "ff.net.2",
                                                            "ff_context.net.0.proj",
                                                            "ff_context.net.2"};
+static_assert(runs_on_device<Released>);
 static_assert(slots_named<Released>(default_targets) == 342);
 static_assert(slots_named<Released>(default_targets) + slots_named<Released>({"proj_mlp"}) +
                   slots_named<Released>({"single_transformer_blocks.*.proj_out"}) +

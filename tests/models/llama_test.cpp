@@ -19,6 +19,7 @@ namespace {
 constexpr LlamaSize small_llama{100, 32, 3, 72, {4, 8, 2}};
 constexpr LlamaSize small_qwen{100, 48, 2, 64, {4, 12, 2}, {1000000}, {1e-6f}, true, true};
 
+static_assert(runs_on_device<Llama<qwen25_05b>>);
 static_assert(slot_count<Llama<llama3_8b>> == 224 && slot_count<Llama<llama2_7b>> == 224);
 static_assert(slot_count<Llama<qwen25_7b>> == 196 && slot_count<Llama<qwen25_05b>> == 168);
 static_assert(parameter_count<Llama<llama3_8b>> == 8'030'261'248);

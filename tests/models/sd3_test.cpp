@@ -22,6 +22,7 @@ constexpr Sd3Size small_sd35{4, 3, {2, 8}, 12, 10, 6, true, 1};
 constexpr std::array<std::string_view, 8> default_targets{
     "attn.to_q",       "attn.to_k",       "attn.to_v",       "attn.to_out.0",
     "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"};
+static_assert(runs_on_device<StableDiffusion3<sd35_medium>>);
 static_assert(slots_named<StableDiffusion3<sd3_medium>>(default_targets) ==
               24 * 8 - 1); // the last has no to_add_out
 static_assert(slots_named<StableDiffusion3<sd35_large>>(default_targets) == 38 * 8 - 1);

@@ -19,6 +19,7 @@ namespace {
 constexpr SdxlSize small_unet{4, 4, 8, 12, 2, 2, 3, 1, 2, 20, 18, 8};
 
 using Released = SdxlUnet<sdxl_base>;
+static_assert(runs_on_device<Released>);
 static_assert(slots_named<Released>({"to_q", "to_k", "to_v", "to_out.0"}) == 560); // trainers' default
 static_assert(slots_named<Released>({"ff.net.0.proj", "ff.net.2"}) == 140);
 static_assert(slots_named<Released>({"conv1", "conv2", "conv_shortcut", "conv"}) == 17 + 17 + 11 + 4);

@@ -18,6 +18,7 @@ namespace {
 constexpr T5Size small_t5{100, 32, 2, {4, 12}, 64};
 constexpr T5Size small_umt5{100, 32, 2, {4, 12}, 64, false};
 
+static_assert(runs_on_device<T5Encoder<t5_xxl>>);
 static_assert(slot_count<T5Encoder<t5_xxl>> == 168 && slot_count<T5Encoder<umt5_xxl>> == 168);
 static_assert(parameter_count<T5Encoder<t5_xxl>> == 4'762'310'656);
 static_assert(parameter_count<T5Encoder<umt5_xxl>> == 5'680'910'336);

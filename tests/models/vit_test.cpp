@@ -17,6 +17,7 @@ namespace {
 
 constexpr VitSize small_vit{24, 8, 32, 2, 4, 64};
 
+static_assert(runs_on_device<Vit<vit_base_16>>);
 static_assert(slot_count<Vit<vit_base_16>> == 73);
 static_assert(parameter_count<Vit<vit_base_16>> == 85'798'656);
 

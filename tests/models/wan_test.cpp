@@ -21,6 +21,7 @@ constexpr WanSize small_i2v{2, {2, 14}, 56, 12, 4, 12, 10, 64};
 
 constexpr std::array<std::string_view, 8> of_blocks{
     "to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj", "ffn.net.0.proj", "ffn.net.2"};
+static_assert(runs_on_device<WanImageToVideo<wan21_i2v_14b>>);
 static_assert(slots_named<WanTextToVideo<wan21_t2v_14b>>(of_blocks) == 400);
 static_assert(slots_named<WanImageToVideo<wan21_i2v_14b>>(of_blocks) == 480);
 static_assert(slots_named<WanTextToVideo<wan21_t2v_13b>>(of_blocks) == 300);

@@ -214,8 +214,8 @@ TEST_CASE("What a device does not do is refused by name, and nothing is half don
         "attach (merged): the loss of a merge is measured on the host only");
   const auto dora = load_adapter<Mlp>(write_kind<Mlp>(f.folder.file("dora"), "DORA"), {.ledger = &f.ledger});
   const std::string message = refusal([&] { (void)session.attach(dora); });
-  CHECK(message.find("has DoRA at up, and a device takes LoRA of F32, F16 or BF16 and biases of Linears") !=
-        std::string::npos);
+  CHECK(message.find("has DoRA at up, and a device takes LoRA of F32, F16 or BF16 and biases of Linears and "
+                     "convolutions") != std::string::npos);
   Session on_host(f.model);
   CHECK(refusal([&] { on_host.load(f.tone); }) ==
         "Session: this model is the host's; open it with .memory = tn::device");

@@ -70,9 +70,10 @@ class StepCase {
     return *this;
   }
 
-  [[nodiscard]] std::vector<float> on_host(StepFunction run) {
-    std::vector<std::byte> room(1 << 20);
+  /// With a MiB of scratch, or what `scratch` says.
+  [[nodiscard]] std::vector<float> on_host(StepFunction run, ScratchFunction scratch = nullptr) {
     StepContext call = prepared();
+    std::vector<std::byte> room(scratch == nullptr ? 1 << 20 : static_cast<std::size_t>(scratch(call) + 64));
     call.workers = kernels::Workers(kernels::Scratch(room));
     run(call);
     return result(call);

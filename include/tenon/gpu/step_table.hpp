@@ -3,9 +3,11 @@
 #pragma once
 
 #include <tenon/gpu/attention.hpp>
+#include <tenon/gpu/convolution.hpp>
 #include <tenon/gpu/elementwise.hpp>
 #include <tenon/gpu/embedding.hpp>
 #include <tenon/gpu/image.hpp>
+#include <tenon/gpu/joined_linear.hpp>
 #include <tenon/gpu/linear.hpp>
 #include <tenon/gpu/modulation.hpp>
 #include <tenon/gpu/norm.hpp>
@@ -37,6 +39,8 @@ inline constexpr DeviceStep device_steps[] = {
     {"Attention", &attention_step, &attention_step_scratch},
     {"ChannelsFirst", &channels_step<false>},
     {"ChannelsLast", &channels_step<true>},
+    {"Conv2d", &convolution_step, &convolution_step_scratch},
+    {"Conv3d", &convolution_step, &convolution_step_scratch},
     {"Copy", &copy_step},
     {"Embedding", &embedding_step},
     {"FirstTokens", &take_tokens_step},
@@ -49,6 +53,7 @@ inline constexpr DeviceStep device_steps[] = {
     {"HeadRmsNorm", &rms_norm_step},
     {"JoinChannels", &join_channels_step},
     {"JoinTokens", &join_tokens_step},
+    {"JoinedLinear", &joined_linear_step, &joined_linear_step_scratch},
     {"L2Normalize", &rows_step<L2NormalizeRow>},
     {"LastToken", &last_token_step},
     {"LastTokens", &take_tokens_step},

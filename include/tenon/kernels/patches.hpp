@@ -74,7 +74,7 @@ struct PatchOrigin {
   std::int64_t width = 0;
 };
 
-[[nodiscard]] inline PatchOrigin patch_origin(const PatchGrid& grid, std::int64_t row) noexcept {
+[[nodiscard]] constexpr PatchOrigin patch_origin(const PatchGrid& grid, std::int64_t row) noexcept {
   const Extent out = grid.outputs();
   const std::int64_t x = row % out.width;
   const std::int64_t y = row / out.width % out.height;

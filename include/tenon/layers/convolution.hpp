@@ -10,6 +10,7 @@
 
 #include <tenon/kernels/patches.hpp>
 #include <tenon/layers/linear.hpp>
+#include <tenon/layers/patch_grid.hpp>
 #include <tenon/layers/slot_product.hpp>
 
 #include <algorithm>
@@ -75,21 +76,6 @@ constexpr Shape ConvolutionShape::gives(const Shape& shape) const {
 [[nodiscard]] constexpr std::int64_t patch_tile_rows(std::int64_t rows, std::int64_t cols) noexcept {
   constexpr std::int64_t floats = std::int64_t{1024} * 1024 / 4;
   return std::min(rows, std::max<std::int64_t>(floats / cols, 64));
-}
-
-/// params.integers: stride and padding, depth first.
-[[nodiscard]] inline kernels::PatchGrid patch_grid(const StepContext& context) noexcept {
-  const WireView& x = context.inputs[0];
-  const TensorView& w = context.weights[0];
-  const auto& n = context.params.integers;
-  const bool has_depth = x.rank == 5;
-  const int plane = has_depth ? 2 : 1; // the axis of the height
-  return {.batch = x.extent(0),
-          .image = {has_depth ? x.extent(1) : 1, x.extent(plane), x.extent(plane + 1)},
-          .channels = x.width(),
-          .kernel = {has_depth ? w.extent(2) : 1, w.extent(plane + 1), w.extent(plane + 2)},
-          .stride = {n[0], n[1], n[2]},
-          .padding = {n[3], n[4], n[5]}};
 }
 
 /// Tiles depend on the shapes alone, and so do the bits of the result.

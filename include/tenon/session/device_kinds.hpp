@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What may be attached on a device: LoRA in 16 or 32 bits, and changes of a Linear's bias. Anything else is refused by
+// What may be attached on a device: LoRA in 16 or 32 bits, and changes of the bias of a Linear or convolution. Anything else is refused by
 // name before bytes are taken.
 #pragma once
 
@@ -23,6 +23,11 @@ namespace tenon {
   return {};
 }
 
+/// Whether an op's step on a device adds what is attached to its bias: those that are products.
+[[nodiscard]] inline bool adds_biases_on_device(std::string_view op) noexcept {
+  return op == "Linear" || op == "JoinedLinear" || op == "Conv2d" || op == "Conv3d";
+}
+
 /// Throws `error{unsupported}` for what the model's device does not do.
 TENON_INLINE void check_device_kinds(const AttachPlan& plan, std::string_view operation);
 
@@ -36,12 +41,12 @@ TENON_INLINE void check_device_kinds(const AttachPlan& plan, std::string_view op
     const std::string& file = adapter->file.path();
     const auto refuse = [&](std::string_view what, std::int32_t at) {
       const std::string slot = slot_path(program, at);
-      throw error(
-          ErrorCode::unsupported,
-          concat(operation, ": ", file, " has ", what, " at ", slot,
-                 ", and a device takes LoRA of F32, F16 or BF16 and biases of Linears; convert it, or "
-                 "attach it on the host"),
-          {.file = file, .layer = slot});
+      throw error(ErrorCode::unsupported,
+                  concat(operation, ": ", file, " has ", what, " at ", slot,
+                         ", and a device takes LoRA of F32, F16 or BF16 and biases of Linears and "
+                         "convolutions; convert it, or "
+                         "attach it on the host"),
+                  {.file = file, .layer = slot});
     };
     for (const SlotDelta& delta : adapter->deltas) refuse(adapter_kind_name(delta.kind), delta.slot);
     for (const SlotFactors& factors : adapter->factors)
@@ -51,7 +56,7 @@ TENON_INLINE void check_device_kinds(const AttachPlan& plan, std::string_view op
       if (bias.of_weight != nullptr) refuse(adapter_kind_name(AdapterKind::glora), bias.slot);
       if (!is_weight_dtype(bias.values.dtype))
         refuse(concat("a bias of ", dtype_name(bias.values.dtype)), bias.slot);
-      if (op_of_slot(program, bias.slot) != "Linear") refuse("a bias of another layer", bias.slot);
+      if (!adds_biases_on_device(op_of_slot(program, bias.slot))) refuse("a bias of a norm", bias.slot);
     }
   }
 }

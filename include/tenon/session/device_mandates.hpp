@@ -15,6 +15,10 @@ namespace tenon {
   return {};
 }
 
+/// Whether the default device computes the net.
+template <class Net>
+inline constexpr bool runs_on_device = first_host_op(program_of<Net>()).empty();
+
 template <class Net, fixed_string Op, bool OnDevice>
 struct OpIsOnDevice {
   static_assert(OnDevice, "tenon::open: no device has this op of the net; open the model on the host");
