@@ -116,7 +116,7 @@ int main(int argc, char** argv) {
     return run(read_options({argv, static_cast<std::size_t>(argc)})) ? 0 : 1;
   } catch (const error& problem) {
     std::fprintf(stderr, "bench_gpu: %s\n", problem.what());
-    return problem.code() == ErrorCode::device ? 77 : 1; // 77: there is no device to measure
+    return problem.code() == ErrorCode::device_failed ? 77 : 1; // 77: there is no device to measure
   } catch (const std::exception& problem) {
     std::fprintf(stderr, "bench_gpu: %s\n", problem.what());
     return 1;

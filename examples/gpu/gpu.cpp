@@ -87,6 +87,6 @@ int main() {
     return run();
   } catch (const tn::error& problem) {
     std::fprintf(stderr, "gpu: %s\n", problem.what());
-    return problem.code() == tn::ErrorCode::device ? 77 : 1; // 77: there is no device to show it on
+    return problem.code() == tn::ErrorCode::device_failed ? 77 : 1; // 77: there is no device to show it on
   }
 }

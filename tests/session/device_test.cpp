@@ -105,7 +105,7 @@ TEST_CASE("An attach that fails on a device leaves device, ledger and outputs as
         if (!failed) break;
         ++failures;
         CHECK(failed ==
-              (which == &StandInDevice::refuse_after ? ErrorCode::out_of_memory : ErrorCode::device));
+              (which == &StandInDevice::refuse_after ? ErrorCode::out_of_memory : ErrorCode::device_failed));
         CHECK(Held(f) == before);
         CHECK(session.adapter_generation() == generation);
         CHECK(session(x) == base);

@@ -14,7 +14,7 @@
 
 namespace tenon::test {
 
-/// One for the process; throws `error{device}` where there is none.
+/// One for the process; throws `error{device_failed}` where there is none.
 [[nodiscard]] inline Device& test_device() { return *DefaultDevice<MemorySpace::device>::open(); }
 
 /// Of what tests put on the device and of the memory they bring it back to. Neither it nor the lane ever ends: when

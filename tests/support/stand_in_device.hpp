@@ -149,7 +149,7 @@ class StandInDevice : public Device {
     }
     void act() {
       if (owner_.fail_after < 0 || owner_.fail_after-- > 0) return;
-      throw error(ErrorCode::device, "stand-in device: told to fail");
+      throw error(ErrorCode::device_failed, "stand-in device: told to fail");
     }
 
     struct Recording : DeviceRecording {

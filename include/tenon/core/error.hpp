@@ -25,7 +25,7 @@ enum class ErrorCode : std::uint8_t {
   bad_argument,    ///< a caller's value is out of its range
   cancelled,       ///< a callback asked for it
   wrong_state,     ///< the call is right, the moment is not (a stale view, a released guard)
-  device,          ///< there is no such device, or it, its driver or its libraries refused
+  device_failed,   ///< there is no such device, or it, its driver or its libraries refused
 };
 
 /// Where an error was met. Empty members are unknown or do not apply.

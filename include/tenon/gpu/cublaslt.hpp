@@ -29,11 +29,11 @@
 
 namespace tenon::gpu {
 
-/// Throws `error{device}` with cuBLAS's own words unless `status` is a success.
+/// Throws `error{device_failed}` with cuBLAS's own words unless `status` is a success.
 inline void check_cublas(cublasStatus_t status, std::string_view operation) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw error(ErrorCode::device, concat(operation, ": cuBLAS says \"", cublasLtGetStatusString(status),
-                                        "\" (", cublasLtGetStatusName(status), ")"));
+  throw error(ErrorCode::device_failed, concat(operation, ": cuBLAS says \"", cublasLtGetStatusString(status),
+                                               "\" (", cublasLtGetStatusName(status), ")"));
 }
 
 /// How products of floats with weights of 32 bits are made.
@@ -165,7 +165,8 @@ class CublasLtProducts final : public Products {
     check(
         cublasLtMatmulAlgoGetHeuristic(handle_, &d.product, &d.w, &d.x, &d.y, &d.y, &wish, 1, &best, &found),
         s);
-    if (found == 0) throw error(ErrorCode::device, concat(words(s), ": cuBLAS has no algorithm for it"));
+    if (found == 0)
+      throw error(ErrorCode::device_failed, concat(words(s), ": cuBLAS has no algorithm for it"));
     check(best.state, s);
     return best.algo;
   }

@@ -62,7 +62,7 @@ void merge_by_mma(Queue& queue, const MergeSegment& segment) {
 /// out [rows, cols] = base + sum_i s_i B_i A_i. `room` is device memory for the terms' descriptions, of
 /// `merge_room_bytes(terms.size())`, and is theirs until this merge is done. Precondition: `out` is the base, with its
 /// stride, or overlaps nothing else; base and out are aligned to their elements. Throws `error{wrong_dtype}` before
-/// anything is put on the queue, `error{device}`.
+/// anything is put on the queue, `error{device_failed}`.
 inline void merge(Queue& queue, const kernels::WeightMatrix& base,
                   std::span<const kernels::LowRankTerm> terms, const MergeOutput& out,
                   std::span<std::byte> room = {}) {

@@ -37,7 +37,7 @@ class Products {
                                                    DType weight) const noexcept = 0;
   /// y [rows, out] = keep * y + x [rows, in] w [out, in]^T, keep 0 or 1; y is only written where keep is 0. x and y are
   /// floats. With weights of 16 bits x may be rounded to their type; sums are floats. All matrices are in device memory.
-  /// `scratch` begins on a boundary of 256. Throws `error{device}`.
+  /// `scratch` begins on a boundary of 256. Throws `error{device_failed}`.
   virtual void multiply(Queue& queue, kernels::ConstMatrix x, const kernels::WeightMatrix& w,
                         kernels::Matrix y, float keep, std::span<std::byte> scratch) = 0;
 };

@@ -26,11 +26,12 @@
 namespace tenon::gpu {
 
 #if TENON_ON_CUDA
-/// Throws `error{device}` with CUDA's own words unless `status` is a success; out of memory has its own code.
+/// Throws `error{device_failed}` with CUDA's own words unless `status` is a success; out of memory has its own code.
 inline void check_cuda(cudaError_t status, std::string_view operation) {
   if (status == cudaSuccess) return;
   static_cast<void>(cudaGetLastError()); // or the next call would report it again
-  const ErrorCode code = status == cudaErrorMemoryAllocation ? ErrorCode::out_of_memory : ErrorCode::device;
+  const ErrorCode code =
+      status == cudaErrorMemoryAllocation ? ErrorCode::out_of_memory : ErrorCode::device_failed;
   throw error(code, concat(operation, ": CUDA says \"", cudaGetErrorString(status), "\" (",
                            cudaGetErrorName(status), ")"));
 }
@@ -52,7 +53,7 @@ class Queue {
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
 
-  /// Returns when all that was put on it is done. Throws `error{device}`.
+  /// Returns when all that was put on it is done. Throws `error{device_failed}`.
   void wait() {
     ++waits_;
 #if TENON_ON_CUDA

@@ -15,7 +15,7 @@ namespace tenon::gpu {
 #if TENON_ON_CUDA
 class GraphRecording final : public DeviceRecording {
  public:
-  /// Takes what was captured; throws `error{device}`.
+  /// Takes what was captured; throws `error{device_failed}`.
   explicit GraphRecording(cudaGraph_t captured) {
     const cudaError_t status = cudaGraphInstantiate(&graph_, captured, 0);
     static_cast<void>(cudaGraphDestroy(captured));

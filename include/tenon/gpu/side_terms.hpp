@@ -108,7 +108,7 @@ inline void add_side_term(Queue& queue, Products& products, const kernels::LowRa
 }
 
 /// y += the slot's side terms, in the order of attachment. The list's nodes are the host's, what they view the device's.
-/// Throws `error{wrong_dtype}`, `error{device}`.
+/// Throws `error{wrong_dtype}`, `error{device_failed}`.
 inline void add_side_terms(Queue& queue, Products& products, const AttachedList<kernels::LowRankTerm>& terms,
                            kernels::ConstMatrix x, kernels::Matrix y, DeviceScratch scratch) {
   for (const SideTerm* side = terms.first; side != nullptr; side = side->next)

@@ -27,7 +27,7 @@ namespace tenon::gpu {
 }
 
 /// y [rows, out] = x [rows, in] W^T + b for a step with weights {W, b}; W is the slot's where it has one. `scratch` is
-/// what the caller left of the run's. Precondition: y overlaps nothing else. Throws `error{device}`.
+/// what the caller left of the run's. Precondition: y overlaps nothing else. Throws `error{device_failed}`.
 inline void slot_product(const StepContext& context, kernels::ConstMatrix x, kernels::Matrix y,
                          DeviceScratch scratch) {
   if (y.rows == 0 || y.cols == 0) return;

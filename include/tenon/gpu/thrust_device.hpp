@@ -127,7 +127,7 @@ class ThrustLane final : public DeviceLane {
     try {
       f();
     } catch (const thrust::system_error& failure) {
-      throw error(ErrorCode::device, concat("on the device: ", failure.what()));
+      throw error(ErrorCode::device_failed, concat("on the device: ", failure.what()));
     }
   }
 
@@ -143,7 +143,7 @@ class ThrustLane final : public DeviceLane {
 
 class ThrustDevice final : public Device {
  public:
-  /// Throws `error{device}` where there is none, or its driver is older than what this was compiled with.
+  /// Throws `error{device_failed}` where there is none, or its driver is older than what this was compiled with.
   ThrustDevice() : name_(found_name()) {}
 
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
@@ -195,7 +195,7 @@ inline std::string ThrustDevice::found_name() {
     static_cast<void>(cudaRuntimeGetVersion(&runtime));
     static_cast<void>(cudaGetLastError());
     throw error(
-        ErrorCode::device,
+        ErrorCode::device_failed,
         driver == 0
             ? std::string(
                   "open a device: there is no NVIDIA driver on this machine; install one, or open the "
@@ -207,7 +207,7 @@ inline std::string ThrustDevice::found_name() {
   if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
     static_cast<void>(cudaGetLastError());
     throw error(
-        ErrorCode::device,
+        ErrorCode::device_failed,
         "open a device: this machine has no GPU that CUDA can use (see CUDA_VISIBLE_DEVICES); open the model "
         "on the host");
   }
@@ -219,7 +219,7 @@ inline std::string ThrustDevice::found_name() {
   cudaFuncAttributes attributes{};
   if (cudaFuncGetAttributes(&attributes, &probe_kernel<0>) != cudaSuccess) {
     static_cast<void>(cudaGetLastError());
-    throw error(ErrorCode::device,
+    throw error(ErrorCode::device_failed,
                 concat("open a device: ", facts.name, " has compute capability ", facts.major, ".",
                        facts.minor,
                        ", and this program holds no code for it; set CMAKE_CUDA_ARCHITECTURES to ",

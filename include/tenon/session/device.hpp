@@ -50,7 +50,7 @@ class DeviceRecording {
 
 /// A queue of work on a device: what is given to it is done in that order, beside other lanes. Its members return
 /// before the work is done, but for `wait` and where an upload waits for room in its staging memory; each wait is
-/// counted. Not for two threads at once. All throw `error{device}` with the driver's words.
+/// counted. Not for two threads at once. All throw `error{device_failed}` with the driver's words.
 class DeviceLane {
  public:
   virtual ~DeviceLane() = default;
@@ -99,7 +99,7 @@ class Device {
   [[nodiscard]] virtual std::int64_t merge_room_bytes(std::int64_t terms) const noexcept = 0;
   /// Bytes that it could still give, by its driver's account, which counts every program on it; 0 where nobody knows.
   [[nodiscard]] virtual std::int64_t free_bytes() const { return 0; }
-  /// Its staging memory is charged to `ledger`, the host's. Throws as Buffer does, and `error{device}`.
+  /// Its staging memory is charged to `ledger`, the host's. Throws as Buffer does, and `error{device_failed}`.
   [[nodiscard]] virtual std::unique_ptr<DeviceLane> make_lane(Ledger& ledger) = 0;
 };
 

@@ -37,7 +37,7 @@ namespace tenon {
 
 class DeviceSide {
  public:
-  /// Throws as Buffer and `functions_on` do, and `error{device}`.
+  /// Throws as Buffer and `functions_on` do, and `error{device_failed}`.
   DeviceSide(const Program& program, const ModelData& model)
       : program_(program), host_ledger_(*model.ledger), pinned_(model.device->pinned_memory()),
         functions_(functions_on(*model.device, program)), lane_(model.device->make_lane(host_ledger_)),

@@ -99,7 +99,7 @@ class Model : ConfigMandates<C> {
 /// Maps `path` (a .safetensors file, an index of shards, or a folder with either) as a model of type `Net`.
 /// Throws `load_error`, naming every weight that does not fit; for own weights `budget_error` and
 /// `error{out_of_memory}`; nothing is held then. With `.memory = tn::device` the weights are copied to the machine's
-/// first device; throws `error{device}` where there is none.
+/// first device; throws `error{device_failed}` where there is none.
 template <class Net, Config C = Config{}>
 [[nodiscard]] Model<Net, C> open(const std::string& path, const OpenOptions& options = {}) {
   if constexpr (C.memory == device) static_cast<void>(sizeof(DeviceMandates<Net>));

@@ -42,12 +42,12 @@ class ModelUse {
 
   /// The weights could not be restored: from now on the model computes nothing.
   void lose_weights(Loss why) noexcept { loss_.store(why, std::memory_order_relaxed); }
-  /// Throws `error{io}` or `error{device}` if they were lost.
+  /// Throws `error{io}` or `error{device_failed}` if they were lost.
   void check_weights() const {
     const Loss loss = loss_.load(std::memory_order_relaxed);
     if (loss == Loss::device_failed)
       throw error(
-          ErrorCode::device,
+          ErrorCode::device_failed,
           "the device failed while this model's weights were written or restored; open the model again");
     if (loss == Loss::file_changed)
       throw error(ErrorCode::io,

@@ -94,7 +94,7 @@ TENON_INLINE std::shared_ptr<const ModelData> open_model(const Program& program,
   }
   if (ledger == nullptr) ledger = &process_ledger();
   if (config.memory == device && target == nullptr)
-    throw error(ErrorCode::device, "open: expected a device for .memory = tn::device, got none");
+    throw error(ErrorCode::device_failed, "open: expected a device for .memory = tn::device, got none");
   const bool owns_weights = options.own_weights || target != nullptr;
   if (!owns_weights && !options.restore_from.empty())
     throw error(ErrorCode::bad_argument,

@@ -126,7 +126,7 @@ class Session {
 
   // --- adapters on a device: all throw `error{wrong_state}` for a model of the host ---------------------------------
   /// Copies the adapter's tensors, and nothing else, to the device, where they stay until `evict`; without it a guard
-  /// copies them and gives them back. Throws `budget_error`, `error{out_of_memory}`, `error{device}`.
+  /// copies them and gives them back. Throws `budget_error`, `error{out_of_memory}`, `error{device_failed}`.
   template <class Kind>
   void load(const Adapter<Net, Kind>& adapter) const {
     residency().load(adapter.data());
