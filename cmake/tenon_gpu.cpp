@@ -7,4 +7,6 @@
 #define TENON_GPU_SOURCE
 #include <tenon/gpu.hpp>
 
-std::shared_ptr<tenon::Device> tenon::open_device() { return std::make_shared<tenon::gpu::ThrustDevice>(); }
+std::shared_ptr<tenon::Device> tenon::open_device(const DeviceOptions& options) {
+  return std::make_shared<tenon::gpu::ThrustDevice>(options);
+}

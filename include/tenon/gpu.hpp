@@ -21,9 +21,11 @@ namespace tenon {
 /// The machine's first device. Throws `error{device_failed}` where there is none that this program has code for, saying what
 /// to do.
 #if !defined(TENON_GPU_COMPILED)
-[[nodiscard]] inline std::shared_ptr<Device> open_device() { return std::make_shared<gpu::ThrustDevice>(); }
+[[nodiscard]] inline std::shared_ptr<Device> open_device(const DeviceOptions& options = {}) {
+  return std::make_shared<gpu::ThrustDevice>(options);
+}
 #else
-[[nodiscard]] std::shared_ptr<Device> open_device();
+[[nodiscard]] std::shared_ptr<Device> open_device(const DeviceOptions& options = {});
 #endif
 
 template <>

@@ -9,18 +9,6 @@
 using namespace tenon;
 using namespace tenon::test;
 
-namespace {
-
-/// `f(mode)` for each.
-template <class F>
-void in_each_mode(F f) {
-  f(side_path{});
-  f(merged{});
-  f(in_place{});
-}
-
-} // namespace
-
 TEST_CASE("A model on a device computes what it computes on the host, attached in every mode and after") {
   OnDevice<Mlp> f;
   Session on_host(f.model);
@@ -236,4 +224,33 @@ TEST_CASE("A device that fails while weights are restored stops the model, not t
   CHECK_THROWS_WITH_AS(
       (void)session(x),
       "the device failed while this model's weights were written or restored; open the model again", error);
+}
+
+TEST_CASE("A new strength that does not reach the device changes nothing") {
+  OnDevice<Mlp> f;
+  Session session(f.moved);
+  const Tensor x = ramp({4, 6});
+  Guard guard = session.attach(f.tone);
+  const Tensor before = session(x);
+  f.gpu->fail_after = 0;
+  CHECK_THROWS_AS(guard.rescale(2), error);
+  CHECK(session(x) == before);
+  Session on_host(f.model);
+  const Guard reference = on_host.attach(f.tone, 2.0);
+  guard.rescale(2);
+  CHECK(session(x) == on_host(x));
+}
+
+TEST_CASE("What a device refuses does not cost the overlays that are kept") {
+  OnDevice<Mlp> f;
+  Session session(f.moved);
+  session.keep_overlays(1 << 20);
+  {
+    const Guard guard = session.attach<merged>(f.tone);
+  }
+  const std::int64_t kept = session.kept_overlay_bytes();
+  CHECK(kept > 0);
+  f.memory().set_budget(f.memory().current().budgeted());
+  CHECK_THROWS_AS((void)session.attach<merged>(f.tone, measure_loss), error);
+  CHECK(session.kept_overlay_bytes() == kept);
 }

@@ -39,6 +39,23 @@ namespace tenon::test {
   return hash;
 }
 
+/// Whether two models' weights have the same bytes.
+[[nodiscard]] inline bool same_bytes(std::span<const TensorView> a, std::span<const TensorView> b) {
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (std::memcmp(a[i].data, b[i].data, static_cast<std::size_t>(b[i].bytes())) != 0) return false;
+  return true;
+}
+
+/// `f(mode)` for each.
+template <class F>
+void in_each_mode(F f) {
+  f(side_path{});
+  f(merged{});
+  f(in_place{});
+}
+
+inline constexpr Config on_device{.memory = device};
+
 /// The bytes that a slot computes with now.
 template <class Net, Config C>
 [[nodiscard]] std::vector<std::byte> slot_bytes(const Session<Net, C>& session, std::int32_t slot) {

@@ -21,12 +21,7 @@ struct Owned : Fixture<Net> {
       : Fixture<Net>(dtype), owned(open<Net>(this->folder.file("model.safetensors"),
                                              {.ledger = &this->ledger, .own_weights = true})) {}
   [[nodiscard]] bool has_pristine_weights() const {
-    for (std::size_t i = 0; i < owned.weights().size(); ++i) {
-      const TensorView& mapped = this->model.weights()[i];
-      if (std::memcmp(owned.weights()[i].data, mapped.data, static_cast<std::size_t>(mapped.bytes())) != 0)
-        return false;
-    }
-    return true;
+    return same_bytes(owned.weights(), this->model.weights());
   }
   Model<Net> owned;
 };

@@ -9,8 +9,6 @@
 
 namespace tenon::test {
 
-constexpr Config on_device{.memory = device};
-
 /// The same net and file as a fixture's, on a device.
 template <class Net>
 struct OnDevice : Fixture<Net> {
@@ -19,12 +17,7 @@ struct OnDevice : Fixture<Net> {
         moved(open<Net, on_device>(this->folder.file("model.safetensors"), gpu, {.ledger = &this->ledger})) {}
   [[nodiscard]] Ledger& memory() const { return moved.device_ledger(); }
   [[nodiscard]] bool has_pristine_weights() const {
-    for (std::size_t i = 0; i < moved.weights().size(); ++i) {
-      const TensorView& mapped = this->model.weights()[i];
-      if (std::memcmp(moved.weights()[i].data, mapped.data, static_cast<std::size_t>(mapped.bytes())) != 0)
-        return false;
-    }
-    return true;
+    return same_bytes(moved.weights(), this->model.weights());
   }
   std::shared_ptr<StandInDevice> gpu;
   Model<Net, on_device> moved;

@@ -17,8 +17,6 @@
 
 namespace tenon::test {
 
-inline constexpr Config on_device{.memory = MemorySpace::device};
-
 /// What a device computes may differ from the host's by this where products with tensors of this type are made. On a GPU
 /// what is multiplied by tensors of 16 bits is rounded to their type, by half of 2^-7 or 2^-10 of it at most, and a net's
 /// layers add their parts up.
@@ -110,13 +108,5 @@ struct RandomPair : TemporaryFolder, DevicePair<Net> {
   Adapter<Net> tone;
   Adapter<Net> other;
 };
-
-/// `f(mode)` for each.
-template <class F>
-void in_each_mode(F f) {
-  f(side_path{});
-  f(merged{});
-  f(in_place{});
-}
 
 } // namespace tenon::test

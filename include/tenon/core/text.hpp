@@ -21,7 +21,7 @@ class TextPart {
   template <std::integral T>
     requires(!std::same_as<T, char> && !std::same_as<T, bool>)
   TextPart(T number) noexcept {
-    if constexpr (std::signed_integral<T>)
+    if constexpr (std::signed_integral<T>) // nvcc warns where an unsigned number is compared with 0
       write(number < 0,
             number < 0 ? 0 - static_cast<std::uint64_t>(number) : static_cast<std::uint64_t>(number));
     else

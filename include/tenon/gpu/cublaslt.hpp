@@ -16,6 +16,7 @@
 #include <tenon/gpu/scratch.hpp>
 #include <tenon/gpu/storage.hpp>
 #include <tenon/kernels/matrix.hpp>
+#include <tenon/session/device.hpp>
 
 #include <cublasLt.h>
 
@@ -36,15 +37,9 @@ inline void check_cublas(cublasStatus_t status, std::string_view operation) {
                                                "\" (", cublasLtGetStatusName(status), ")"));
 }
 
-/// How products of floats with weights of 32 bits are made.
-enum class FloatProducts : std::uint8_t {
-  exact, ///< of the floats themselves
-  tf32,  ///< of the floats rounded to 11 significant bits, many times as fast
-};
-
 class CublasLtProducts final : public Products {
  public:
-  explicit CublasLtProducts(FloatProducts floats = FloatProducts::exact) : floats_(floats) {
+  explicit CublasLtProducts(const DeviceOptions& options) : options_(options) {
     check_cublas(cublasLtCreate(&handle_), "make a cuBLAS handle");
   }
   ~CublasLtProducts() override { static_cast<void>(cublasLtDestroy(handle_)); }
@@ -135,9 +130,8 @@ class CublasLtProducts final : public Products {
     const cudaDataType_t type = s.dtype == DType::f32   ? CUDA_R_32F
                                 : s.dtype == DType::f16 ? CUDA_R_16F
                                                         : CUDA_R_16BF;
-    const cublasComputeType_t compute = s.dtype == DType::f32 && floats_ == FloatProducts::tf32
-                                            ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                            : CUBLAS_COMPUTE_32F;
+    const cublasComputeType_t compute =
+        s.dtype == DType::f32 && options_.allows_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     const auto rows = static_cast<std::uint64_t>(s.rows);
     const auto out = static_cast<std::uint64_t>(s.out);
     const auto in = static_cast<std::uint64_t>(s.in);
@@ -188,7 +182,7 @@ class CublasLtProducts final : public Products {
   }
 
   cublasLtHandle_t handle_ = nullptr;
-  FloatProducts floats_;
+  DeviceOptions options_;
   std::map<Shape, cublasLtMatmulAlgo_t> chosen_;
 };
 

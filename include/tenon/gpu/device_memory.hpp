@@ -4,7 +4,8 @@
 #pragma once
 
 #include <tenon/gpu/queue.hpp>
-#include <tenon/memory/ledger.hpp>
+#include <tenon/memory/buffer.hpp>
+#include <tenon/session/device.hpp>
 
 #include <thrust/device_allocator.h>
 #include <thrust/device_vector.h>
@@ -20,7 +21,6 @@ namespace tenon::gpu {
 
 /// Thrust's own for this system: cudaMalloc on CUDA.
 using PlainResource = thrust::device_ptr_memory_resource<thrust::device_memory_resource>;
-inline constexpr std::size_t device_block_alignment = 256;
 
 [[nodiscard]] inline PlainResource& plain_resource() {
   static thrust::device_memory_resource own;
@@ -30,7 +30,7 @@ inline constexpr std::size_t device_block_alignment = 256;
 
 inline void* take_device_memory(std::size_t bytes, void*) noexcept {
   try {
-    return plain_resource().allocate(bytes, device_block_alignment).get();
+    return plain_resource().allocate(bytes, device_alignment).get();
   } catch (...) { // Thrust says std::bad_alloc; the buffer says what was asked for and what is held
 #if TENON_ON_CUDA
     static_cast<void>(cudaGetLastError());
@@ -40,7 +40,7 @@ inline void* take_device_memory(std::size_t bytes, void*) noexcept {
 }
 inline void give_device_memory(void* block, std::size_t bytes, void*) noexcept {
   try {
-    plain_resource().deallocate(thrust::device_ptr<void>(block), bytes, device_block_alignment);
+    plain_resource().deallocate(thrust::device_ptr<void>(block), bytes, device_alignment);
   } catch (...) { // the driver is going down: there is nothing left to give back to
   }
 }
@@ -77,18 +77,11 @@ class LedgerResource final : public thrust::mr::memory_resource<thrust::device_p
       : ledger_(ledger), category_(category), operation_(operation) {}
 
   [[nodiscard]] pointer do_allocate(std::size_t bytes, std::size_t) override {
-    const auto size = static_cast<std::int64_t>(bytes);
-    ledger_.charge(category_, size, operation_);
-    void* const block = ledger_.source().allocate(bytes, ledger_.source().context);
-    if (block != nullptr) return pointer(block);
-    ledger_.discharge(category_, size);
-    throw error(ErrorCode::out_of_memory,
-                concat(operation_, ": ", ledger_.place(), " has no ", bytes_text(size), " (", size,
-                       " B) left; held: ", held_text(ledger_.current())));
+    return pointer(
+        take_block(ledger_, category_, static_cast<std::int64_t>(bytes), operation_, ledger_.source()));
   }
   void do_deallocate(pointer block, std::size_t bytes, std::size_t) override {
-    ledger_.source().release(block.get(), bytes, ledger_.source().context);
-    ledger_.discharge(category_, static_cast<std::int64_t>(bytes));
+    give_block(ledger_, category_, block.get(), static_cast<std::int64_t>(bytes), ledger_.source());
   }
 
  private:

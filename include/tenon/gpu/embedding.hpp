@@ -4,7 +4,6 @@
 // a row read and one written for each id, and 2 rank d flops for each term.
 #pragma once
 
-#include <tenon/core/text.hpp>
 #include <tenon/gpu/step_weights.hpp>
 #include <tenon/gpu/table_rows.hpp>
 
@@ -109,19 +108,7 @@ inline void embedding_step(const StepContext& context) {
     add_embedding_term(context, side->term, table.rows);
 }
 
-/// x [batch, tokens, d] + rows of a table [count, d]. params.integers[0]: the row for every token, or -1 for row t at token
-/// t, after those of earlier calls. Throws `shape_error` where the table has fewer rows than there are tokens.
-inline void add_rows_step(const StepContext& context) {
-  const WireView& x = context.inputs[0];
-  const std::int64_t row = context.params.integers[0];
-  if (row >= 0) return add_table_rows(context, {.width = 1, .left = row});
-  const std::int64_t tokens = x.rows() / x.extent(0);
-  const std::int64_t count = context.weights[0].extent(0);
-  if (context.past + tokens > count)
-    throw shape_error(ErrorCode::wrong_shape,
-                      concat("position embeddings: expected at most ", count, " tokens, got ",
-                             context.past + tokens, "; split the input"));
-  add_table_rows(context, {.width = tokens, .left = context.past});
-}
+/// x [batch, tokens, d] + rows of a table [count, d]; see `token_places`.
+inline void add_rows_step(const StepContext& context) { add_table_rows(context, token_places(context)); }
 
 } // namespace tenon::gpu

@@ -6,6 +6,7 @@
 
 #include <tenon/gpu/products.hpp>
 #include <tenon/gpu/system.hpp>
+#include <tenon/session/device.hpp>
 
 #if !TENON_ON_CUDA
 
@@ -22,6 +23,8 @@ namespace tenon::gpu {
 
 class HostProducts final : public Products {
  public:
+  HostProducts() = default;
+  explicit HostProducts(const DeviceOptions&) {} // which allow more than it does
   [[nodiscard]] std::int64_t scratch_bytes(std::int64_t, std::int64_t, std::int64_t,
                                            DType) const noexcept override {
     return 0; // its own does for every shape

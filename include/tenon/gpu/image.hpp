@@ -4,7 +4,6 @@
 // moves numbers is one number of the output, which is written in order.
 #pragma once
 
-#include <tenon/core/text.hpp>
 #include <tenon/gpu/norm.hpp>
 #include <tenon/gpu/table_rows.hpp>
 
@@ -140,21 +139,9 @@ inline void unpatchify_step(const StepContext& context) {
                                    params[1], params[2], params[3]});
 }
 
-/// x [batch, height, width, d] + the middle of a table [1, side * side, d] -> as x. params.integers[0]: side. Throws
-/// `shape_error` for an image larger than that.
+/// x [batch, height, width, d] + the middle of a table [1, side * side, d] -> as x; see `cropped_places`.
 inline void add_cropped_table_step(const StepContext& context) {
-  const WireView& x = context.inputs[0];
-  const std::int64_t side = context.params.integers[0];
-  const std::int64_t height = x.extent(1);
-  const std::int64_t width = x.extent(2);
-  if (height > side || width > side)
-    throw shape_error(ErrorCode::wrong_shape, concat("positions: expected an image of at most ", side, " x ",
-                                                     side, " patches, got ", height, " x ", width));
-  add_table_rows(context, {.width = width,
-                           .left = (side - width) / 2,
-                           .height = height,
-                           .top = (side - height) / 2,
-                           .side = side});
+  add_table_rows(context, cropped_places(context));
 }
 
 } // namespace tenon::gpu

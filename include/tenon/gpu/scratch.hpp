@@ -3,6 +3,8 @@
 // a mark, as kernels::Scratch: what a function takes is given back when it returns.
 #pragma once
 
+#include <tenon/session/device.hpp>
+
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +19,7 @@ class DeviceScratch {
 
   /// What a piece of so many bytes takes: whole pieces of 256.
   [[nodiscard]] static constexpr std::int64_t rounded(std::int64_t bytes) noexcept {
-    return (bytes + 255) / 256 * 256;
+    return on_device_boundary(bytes);
   }
   /// `count` elements on a boundary of 256, their values unspecified. Precondition: they fit.
   template <class T>

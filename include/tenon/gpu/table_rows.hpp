@@ -5,24 +5,11 @@
 
 #include <tenon/gpu/device_run.hpp>
 #include <tenon/gpu/storage.hpp>
+#include <tenon/layers/table_rows.hpp>
 
 #include <cstdint>
 
 namespace tenon::gpu {
-
-/// Row i of x gets row (top + i / width % height) * side + left + i % width of the table: a rectangle of a square, or with
-/// a height of 1 some rows after one another.
-struct TablePlaces {
-  std::int64_t width = 1;
-  std::int64_t left = 0;
-  std::int64_t height = 1;
-  std::int64_t top = 0;
-  std::int64_t side = 0;
-
-  TENON_HD std::int64_t row(std::int64_t i) const {
-    return (top + i / width % height) * side + left + i % width;
-  }
-};
 
 template <class Storage>
 struct AddTableElement {

@@ -33,7 +33,7 @@ using SystemProducts = HostProducts;
 
 class ThrustLane final : public DeviceLane {
  public:
-  explicit ThrustLane(Ledger& host_ledger) : staging_(host_ledger) {}
+  ThrustLane(Ledger& host_ledger, const DeviceOptions& options) : staging_(host_ledger), options_(options) {}
   ~ThrustLane() override {
     try {
       queue_.wait(); // its memory may be given back now
@@ -116,7 +116,7 @@ class ThrustLane final : public DeviceLane {
 
  private:
   void launch(StepFunction function, StepContext context, std::span<std::byte> scratch, std::int32_t* fault) {
-    if (!products_) products_.emplace();
+    if (!products_) products_.emplace(options_);
     DeviceRun here{queue_, *products_, scratch, fault};
     context.device = &here;
     in_words([&] { function(context); });
@@ -134,6 +134,7 @@ class ThrustLane final : public DeviceLane {
   Queue queue_{};
   Mark mark_{};
   Staging staging_;
+  DeviceOptions options_;
   std::optional<SystemProducts> products_{}; ///< from the first step on: a lane for copies needs none
   DeviceCounts counts_{};
 #if !TENON_ON_CUDA
@@ -144,7 +145,7 @@ class ThrustLane final : public DeviceLane {
 class ThrustDevice final : public Device {
  public:
   /// Throws `error{device_failed}` where there is none, or its driver is older than what this was compiled with.
-  ThrustDevice() : name_(found_name()) {}
+  explicit ThrustDevice(const DeviceOptions& options = {}) : options_(options), name_(found_name()) {}
 
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] MemorySource memory() noexcept override { return device_memory_source(this); }
@@ -165,7 +166,7 @@ class ThrustDevice final : public Device {
   }
 #endif
   [[nodiscard]] std::unique_ptr<DeviceLane> make_lane(Ledger& ledger) override {
-    return std::make_unique<ThrustLane>(ledger);
+    return std::make_unique<ThrustLane>(ledger, options_);
   }
 
  private:
@@ -177,6 +178,7 @@ class ThrustDevice final : public Device {
   }
 #endif
 
+  DeviceOptions options_;
   std::string name_;
 };
 

@@ -34,6 +34,7 @@ struct NameText {
 template <NameText Name>
 [[nodiscard]] consteval auto exact_name() {
   char text[Name.size() + 1]{};
+  // not `<`: nvcc warns where the size is 0
   for (std::size_t i = 0; i != Name.size(); ++i) text[i] = Name.text[i];
   return fixed_string<Name.size() + 1>(text);
 }

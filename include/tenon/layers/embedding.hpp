@@ -77,17 +77,8 @@ struct Embedding {
   }
 };
 
-/// params.integers[0]: the row for every token, or -1 for row t at token t.
 inline void add_rows_step(const StepContext& context) {
-  const WireView& x = context.inputs[0];
-  const kernels::WeightMatrix table = weight_matrix(context.weights[0]);
-  const std::int64_t tokens = x.rows() / x.extent(0);
-  const std::int64_t row = context.params.integers[0];
-  if (row < 0 && context.past + tokens > table.rows)
-    throw shape_error(ErrorCode::wrong_shape,
-                      concat("position embeddings: expected at most ", table.rows, " tokens, got ",
-                             context.past + tokens, "; split the input"));
-  add_table_rows(context, table, [&](std::int64_t i) { return row < 0 ? context.past + i % tokens : row; });
+  add_table_rows(context, weight_matrix(context.weights[0]), token_places(context));
 }
 
 /// The shared part of the two ops that add a table's rows.

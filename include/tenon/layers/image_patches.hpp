@@ -74,21 +74,11 @@ struct Unpatchify {
   }
 };
 
-/// params.integers: the side of the table's square.
 inline void add_cropped_table_step(const StepContext& context) {
-  const WireView& x = context.inputs[0];
   const TensorView& table = context.weights[0];
-  const std::int64_t side = context.params.integers[0];
-  const std::int64_t height = x.extent(1);
-  const std::int64_t width = x.extent(2);
-  if (height > side || width > side)
-    throw shape_error(ErrorCode::wrong_shape, concat("positions: expected an image of at most ", side, " x ",
-                                                     side, " patches, got ", height, " x ", width));
-  const kernels::WeightMatrix rows{table.data, table.dtype, side * side, x.width(), x.width()};
-  const std::int64_t top = (side - height) / 2;
-  const std::int64_t left = (side - width) / 2;
-  add_table_rows(context, rows,
-                 [&](std::int64_t i) { return (top + i / width % height) * side + left + i % width; });
+  const TablePlaces places = cropped_places(context);
+  const std::int64_t width = context.inputs[0].width();
+  add_table_rows(context, {table.data, table.dtype, places.side * places.side, width, width}, places);
 }
 
 /// x [batch, height, width, d] + the middle of `Name` [1, Side * Side, d], as Stable Diffusion 3 has it (Esser et al.

@@ -113,7 +113,7 @@ inline void add_table_step(const StepContext& context) {
   const WireView& x = context.inputs[0];
   const TensorView& table = context.weights[0];
   const kernels::WeightMatrix rows{table.data, table.dtype, table.size() / x.width(), x.width(), x.width()};
-  add_table_rows(context, rows, [&](std::int64_t i) { return i % rows.rows; });
+  add_table_rows(context, rows, {.width = rows.rows});
 }
 
 /// x + `Name` [1, count, d] for each sequence [count, d].

@@ -13,6 +13,22 @@
 
 namespace tenon {
 
+/// A block of `source` that stands in `ledger` under `category` until `give_block`. Strong guarantee. Throws `budget_error`
+/// if the ledger's budget refuses it, `error{out_of_memory}` if the source has none.
+[[nodiscard]] inline void* take_block(Ledger& ledger, Category category, std::int64_t bytes,
+                                      std::string_view operation, const MemorySource& source) {
+  ledger.charge(category, bytes, operation);
+  if (void* const block = source.allocate(static_cast<std::size_t>(bytes), source.context)) return block;
+  ledger.discharge(category, bytes);
+  throw error(ErrorCode::out_of_memory, concat(operation, ": ", ledger.place(), " has no ", bytes_text(bytes),
+                                               " (", bytes, " B) left; held: ", held_text(ledger.current())));
+}
+inline void give_block(Ledger& ledger, Category category, void* block, std::int64_t bytes,
+                       const MemorySource& source) noexcept {
+  source.release(block, static_cast<std::size_t>(bytes), source.context);
+  ledger.discharge(category, bytes);
+}
+
 class Buffer {
  public:
   Buffer() noexcept = default;
@@ -26,14 +42,7 @@ class Buffer {
   Buffer(Ledger& ledger, Category category, std::int64_t bytes, std::string_view operation,
          const MemorySource& source)
       : ledger_(&ledger), source_(source), bytes_(bytes), category_(category) {
-    if (bytes == 0) return;
-    ledger.charge(category, bytes, operation);
-    data_ = static_cast<std::byte*>(source.allocate(static_cast<std::size_t>(bytes), source.context));
-    if (data_ != nullptr) return;
-    ledger.discharge(category, bytes);
-    throw error(ErrorCode::out_of_memory,
-                concat(operation, ": ", ledger.place(), " has no ", bytes_text(bytes), " (", bytes,
-                       " B) left; held: ", held_text(ledger.current())));
+    if (bytes > 0) data_ = static_cast<std::byte*>(take_block(ledger, category, bytes, operation, source));
   }
 
   Buffer(Buffer&& other) noexcept { swap(other); }
@@ -43,9 +52,7 @@ class Buffer {
     return *this;
   }
   ~Buffer() {
-    if (data_ == nullptr) return;
-    source_.release(data_, static_cast<std::size_t>(bytes_), source_.context);
-    ledger_->discharge(category_, bytes_);
+    if (data_ != nullptr) give_block(*ledger_, category_, data_, bytes_, source_);
   }
 
   [[nodiscard]] std::byte* data() noexcept { return data_; }

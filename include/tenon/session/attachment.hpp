@@ -64,16 +64,18 @@ class Attachment {
     }
   }
 
-  /// The strengths of `plan`, the one it was made from but for its weights, to terms beside weights. Throws as
-  /// DeviceLane does, having changed nothing.
+  /// Gives terms beside weights the strengths of `plan`, the one it was made from but for its weights. Throws as
+  /// DeviceLane does; `set_scales` with the plan of before then takes it back.
   void rescale(const AttachPlan& plan) {
-    std::vector<float> scales; // those of all terms, before anything can no longer fail
+    set_scales(plan);
+    device_terms_.send_scales(plan, sides_);
+    fill_terms(plan, [](std::int32_t, std::int64_t) {}); // on the host, where nothing fails
+  }
+  void set_scales(const AttachPlan& plan) noexcept {
+    std::size_t i = 0;
     visit_factors(plan, [&](std::size_t a, const SlotFactors& factors) {
-      scales.push_back(low_rank_term(factors, plan.weight_at(a, factors.slot)).scale);
+      sides_[i++].term.scale = low_rank_term(factors, plan.weight_at(a, factors.slot)).scale;
     });
-    device_terms_.send_scales(plan, scales);
-    for (std::size_t i = 0; i < sides_.size(); ++i) sides_[i].term.scale = scales[i];
-    fill_terms(plan, [](std::int32_t, std::int64_t) {});
   }
 
   [[nodiscard]] std::span<OverlayNode> overlays() noexcept { return overlays_; }
@@ -141,10 +143,7 @@ class Attachment {
       sides_[side_slots_.size()].term = term_of(plan, a, factors);
       side_slots_.push_back(factors.slot);
     });
-    std::vector<float> scales;
-    for (const SideTerm& side : sides_) scales.push_back(side.term.scale);
-    device_terms_.place_scales(sides_);
-    device_terms_.send_scales(plan, scales);
+    device_terms_.send_scales(plan, sides_);
     for (std::size_t a = 0; a < plan.adapters.size(); ++a)
       for (const SlotDelta& delta : plan.adapters[a]->deltas)
         delta_orders_.push_back({&delta, a, &side_deltas_[delta_orders_.size()].term});

@@ -93,6 +93,7 @@ TENON_INLINE void Guard::rescale(double factor) {
     attachment_.rescale(plan_);
   } catch (...) {
     plan_.weights = before;
+    attachment_.set_scales(plan_);
     throw;
   }
   if (plan_.delta_count == 0 && plan_.bias_count == 0)
@@ -104,10 +105,11 @@ TENON_INLINE void Guard::rescale(double factor) {
 TENON_INLINE void Guard::require(const AttachPlan& plan, const BytesByCategory& at_weights,
                                  std::string_view operation) {
   SessionState& session = *plan.session;
-  session.overlays().require(at_weights, operation);
-  if (!session.is_on_device()) return;
-  session.ledger().require(plan.bytes, operation);
-  check_device_kinds(plan, operation);
+  if (session.is_on_device()) {
+    check_device_kinds(plan, operation);
+    session.ledger().require(plan.bytes, operation);
+  }
+  session.overlays().require(at_weights, operation); // last: it may let kept overlays go
 }
 
 TENON_INLINE void Guard::write(Attachment& attachment, const AttachPlan& plan, ProgressRef progress) {

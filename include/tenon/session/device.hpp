@@ -83,6 +83,12 @@ class DeviceLane {
   [[nodiscard]] virtual DeviceCounts counts() const noexcept = 0;
 };
 
+/// What is asked of a device when it is opened.
+struct DeviceOptions {
+  /// Whether products of floats may round what they multiply to tf32, of 11 significant bits: many times as fast on a GPU.
+  bool allows_tf32 = false;
+};
+
 class Device {
  public:
   virtual ~Device() = default;

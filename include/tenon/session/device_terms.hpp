@@ -39,15 +39,15 @@ class DeviceTerms {
   [[nodiscard]] std::span<std::byte> merge_room() noexcept {
     return {merge_room_.data(), static_cast<std::size_t>(merge_room_.bytes())};
   }
-  /// Tells each term where its scale lies.
-  void place_scales(std::span<SideTerm> sides) const noexcept {
+  /// Brings the terms' scales to the device, and tells each term where its own lies. Throws as DeviceLane does.
+  void send_scales(const AttachPlan& plan, std::span<SideTerm> sides) {
     if (scales_.bytes() == 0) return;
-    for (std::size_t i = 0; i < sides.size(); ++i)
-      sides[i].term.scale_at = reinterpret_cast<const float*>(scales_.data()) + i;
-  }
-  /// One for each term, in their order. Throws as DeviceLane does.
-  void send_scales(const AttachPlan& plan, const std::vector<float>& scales) {
-    if (scales_.bytes() > 0) plan.session->lane()->upload(scales_.data(), std::as_bytes(std::span(scales)));
+    std::vector<float> scales;
+    for (SideTerm& side : sides) {
+      side.term.scale_at = reinterpret_cast<const float*>(scales_.data()) + scales.size();
+      scales.push_back(side.term.scale);
+    }
+    plan.session->lane()->upload(scales_.data(), std::as_bytes(std::span(scales)));
   }
 
  private:
