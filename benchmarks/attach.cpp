@@ -74,14 +74,17 @@ void merge(benchmark::State& state, DType type, std::int64_t rank, InstructionSe
   const Weight base(type, n, n);
   const Term factors(DType::bf16, rank);
   const std::vector<LowRankTerm> terms(static_cast<std::size_t>(adapters), factors.term);
-  std::vector<std::byte> out(base.bytes.size(), std::byte{1});
-  std::vector<std::byte> copy(base.bytes.size(), std::byte{1});
+  Ledger ledger;
+  Buffer out(ledger, Category::overlay, std::ssize(base.bytes), "a merge");
+  Buffer copy(ledger, Category::overlay, std::ssize(base.bytes), "a merge");
+  std::memset(out.data(), 1, base.bytes.size());
+  std::memset(copy.data(), 1, base.bytes.size());
   std::vector<std::byte> scratch(static_cast<std::size_t>(merge_scratch_bytes + 64));
   const auto run = [&](std::span<const LowRankTerm> list) {
     merge_low_rank(base.view, list, out.data(), Scratch(scratch), vector_kernels(set));
   };
   const auto times = in_turn(
-      state, [&] { run(terms); }, [&] { std::memcpy(copy.data(), base.bytes.data(), copy.size()); },
+      state, [&] { run(terms); }, [&] { std::memcpy(copy.data(), base.bytes.data(), base.bytes.size()); },
       [&] { run(std::span(terms).first(1)); });
   const auto bytes = static_cast<double>(base.bytes.size());
   state.counters["vs_copy"] = times[0] / times[1];
@@ -94,7 +97,9 @@ void merge(benchmark::State& state, DType type, std::int64_t rank, InstructionSe
 void merge_loss(benchmark::State& state, DType type, std::int64_t rank) {
   const Weight base(type, n, n);
   const Term factors(DType::bf16, rank);
-  std::vector<std::byte> out(base.bytes.size(), std::byte{1});
+  Ledger ledger;
+  Buffer out(ledger, Category::overlay, std::ssize(base.bytes), "a merge");
+  std::memset(out.data(), 1, base.bytes.size());
   std::vector<std::byte> scratch(static_cast<std::size_t>(merge_scratch_bytes + 64));
   MergeLoss loss;
   const auto run = [&](MergeLoss* to) {

@@ -40,6 +40,14 @@ using namespace tenon;
 using namespace tenon::kernels;
 using namespace tenon::test;
 
+namespace {
+
+constexpr VectorKernels wide_kernels = {InstructionSet::avx512, wide::width,     wide::group,
+                                        wide::multiply_panel,   wide::dot_rows,  wide::decode,
+                                        wide::encode,           wide::split_tile};
+
+} // namespace
+
 TEST_CASE("A merge agrees with float64 and rounds once for all sizes and dtypes and ranks") {
   for (const DType type : weight_dtypes)
     for (const std::int64_t rows : {std::int64_t{1}, std::int64_t{13}, merge_rows, merge_rows + 1})
@@ -112,12 +120,10 @@ TEST_CASE("The 16-lane merge agrees with float64 for every remainder and touches
         const Factors f(rows, cols, depth, DType::f32, 1.0f, 5);
         const ConstMatrix b{reinterpret_cast<const float*>(f.b.view.data), rows, depth, depth};
         std::vector<float> panels(static_cast<std::size_t>(panel_floats(depth, cols, wide::width)));
-        for (std::int64_t k = 0; k < depth; ++k)
-          set_panel_row(reinterpret_cast<const float*>(f.a.view.at(k, 0)), cols, depth, k, wide::width,
-                        panels.data());
+        make_panels_of_a(wide_kernels, {&f.term, 1}, 0, depth, 0, cols, type == DType::bf16, panels.data());
         const std::int64_t row = cols * dtype_bytes(type);
         std::vector<std::byte> out(static_cast<std::size_t>(rows * row + 1), std::byte{0x5A});
-        wide::merge_rows(base.view, b, panels.data(), out.data(), row);
+        wide::merge_rows(base.view, b, panels.data(), {out.data(), row});
         INFO(dtype_name(type), " ", rows, " ", cols);
         CHECK(out.back() == std::byte{0x5A});
         out.pop_back();
@@ -206,6 +212,27 @@ TEST_CASE("The bits of a merge do not depend on addresses or on what the scratch
     merge_low_rank(StoredMatrix(130, 270, type, 1).view, {&f.term, 1}, out.data(), Scratch(zeros));
     CHECK(out == plain);
   }
+}
+
+TEST_CASE("What goes past the caches has the bits of what does not") {
+  for_each_instruction_set([](const VectorKernels& kernels) {
+    for (const DType type : weight_dtypes) {
+      const std::int64_t rows = 531;
+      const std::int64_t cols = 512; // whole lines: the last rows are too few for a group of them
+      const std::int64_t row = cols * dtype_bytes(type);
+      CHECK(rows * row >= streamed_merge_bytes);
+      const StoredMatrix base(rows, cols, type, 1, {.shift = 2, .padding = 1});
+      const Factors f(rows, cols, 6, DType::bf16, 0.6f, 2);
+      std::vector<std::byte> room(static_cast<std::size_t>(rows * row) + 64);
+      std::byte* const out = room.data() + (64 - reinterpret_cast<std::uintptr_t>(room.data()) % 64);
+      const ExactScratch scratch(merge_scratch_bytes);
+      CHECK(is_streamed(out, row, rows));
+      merge_low_rank(base.view, {&f.term, 1}, out, scratch.scratch(), kernels);
+      INFO(instruction_set_name(kernels.set), " ", dtype_name(type));
+      CHECK(std::memcmp(out, merged(base, {&f.term, 1}, 1, kernels).data(),
+                        static_cast<std::size_t>(rows * row)) == 0);
+    }
+  });
 }
 
 TEST_CASE("A merge allocates nothing and its scratch is one constant") {

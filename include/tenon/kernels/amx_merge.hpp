@@ -10,6 +10,7 @@
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/merge_kernels.hpp>
 #include <tenon/kernels/merge_part.hpp>
+#include <tenon/kernels/scale_groups.hpp>
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/kernels/tile_unit.hpp>
 
@@ -31,46 +32,8 @@ inline constexpr std::int64_t amx_merge_scratch_bytes =
                  scratch_bytes<std::uint16_t>(2 * amx_depth_tiles * amx_elements),
                  2 * scratch_bytes<float>(amx_block* amx_block)});
 
-/// For each scale among the terms, in the order of the first with it: `f(scale, first, count)`, its tiles along
-/// the depth being [first, first + count) of all. Returns the number of all.
-template <class F>
-std::int64_t visit_scales(std::span<const LowRankTerm> terms, F f) {
-  std::int64_t first = 0;
-  for (std::size_t i = 0; i < terms.size(); ++i) {
-    std::int64_t rank = 0;
-    bool is_new = true;
-    for (std::size_t j = 0; j < terms.size(); ++j) {
-      if (!(terms[j].scale == terms[i].scale)) continue;
-      is_new = is_new && j >= i;
-      rank += terms[j].a.rows;
-    }
-    const std::int64_t count = (rank + amx_depth - 1) / amx_depth;
-    if (!is_new || count == 0) continue;
-    f(terms[i].scale, first, count);
-    first += count;
-  }
-  return first;
-}
-
-/// Where each rank of each term lies: `f(term, rank of the term, tile along the depth, rank of the tile)`.
-template <class F>
-void visit_tile_ranks(std::span<const LowRankTerm> terms, F f) {
-  visit_scales(terms, [&](float scale, std::int64_t first, std::int64_t) {
-    std::int64_t at = first * amx_depth;
-    for (const LowRankTerm& term : terms)
-      for (std::int64_t r = 0; term.scale == scale && r < term.a.rows; ++r, ++at)
-        f(term, r, at / amx_depth, at % amx_depth);
-  });
-}
-
-/// Whether all is bfloat16, no scale is NaN, no term has gains, which tiles would round, and the depth is within
-/// bounds: a matter of the terms, not of rows.
 [[nodiscard]] inline bool fits_tiles(WeightMatrix base, std::span<const LowRankTerm> terms) noexcept {
-  bool fits = base.dtype == DType::bf16;
-  for (const LowRankTerm& term : terms)
-    fits = fits && term.a.dtype == DType::bf16 && term.b.dtype == DType::bf16 && term.scale == term.scale &&
-           term.row_gain == nullptr && term.rank_gain == nullptr;
-  return fits && visit_scales(terms, [](float, std::int64_t, std::int64_t) {}) <= amx_depth_tiles;
+  return base.dtype == DType::bf16 && fits_bf16_unit(terms, amx_depth, amx_depth_tiles);
 }
 
 /// A of `cols` columns from `col` on: for each 16 of them the `depth` tiles, in pairs of ranks.
@@ -78,28 +41,36 @@ inline void pack_a(std::span<const LowRankTerm> terms, std::int64_t depth, std::
                    std::int64_t cols, std::uint16_t* to) noexcept {
   const std::int64_t blocks = (cols + amx_block - 1) / amx_block * 2;
   std::memset(to, 0, static_cast<std::size_t>(blocks * depth * amx_elements) * sizeof *to);
-  visit_tile_ranks(terms, [&](const LowRankTerm& term, std::int64_t r, std::int64_t tile, std::int64_t k) {
-    for (std::int64_t c = 0; c < cols; c += amx_rows) {
-      const std::int64_t count = std::min(amx_rows, cols - c);
-      std::uint16_t values[amx_rows];
-      std::memcpy(values, term.a.at(r, col + c), static_cast<std::size_t>(count) * sizeof *values);
-      std::uint16_t* const row =
-          to + (c / amx_rows * depth + tile) * amx_elements + k / 2 * amx_depth + k % 2;
-      for (std::int64_t i = 0; i < count; ++i) row[2 * i] = values[i];
-    }
+  visit_scaled_terms(terms, amx_depth, [&](const LowRankTerm& term, std::int64_t place) {
+    for (std::int64_t r = 0; r < term.a.rows; ++r, ++place)
+      for (std::int64_t c = 0; c < cols; c += amx_rows) {
+        const std::int64_t count = std::min(amx_rows, cols - c);
+        std::uint16_t values[amx_rows];
+        std::memcpy(values, term.a.at(r, col + c), static_cast<std::size_t>(count) * sizeof *values);
+        std::uint16_t* const row = to + (c / amx_rows * depth + place / amx_depth) * amx_elements +
+                                   place % amx_depth / 2 * amx_depth + place % 2;
+        for (std::int64_t i = 0; i < count; ++i) row[2 * i] = values[i];
+      }
   });
 }
 
 /// B for the weight's `rows` rows from `row` on: for each 16 of the block's 32 the `depth` tiles, zeros where a
-/// term has no such row.
+/// term has no such row. Ranks that lie in one tile are copied together.
 inline void pack_b(std::span<const LowRankTerm> terms, std::int64_t depth, std::int64_t row,
                    std::int64_t rows, std::uint16_t* to) noexcept {
   std::memset(to, 0, static_cast<std::size_t>(2 * depth * amx_elements) * sizeof *to);
-  visit_tile_ranks(terms, [&](const LowRankTerm& term, std::int64_t r, std::int64_t tile, std::int64_t k) {
+  visit_scaled_terms(terms, amx_depth, [&](const LowRankTerm& term, std::int64_t place) {
     const RowWindow window = row_window(term, row, rows);
     for (std::int64_t i = window.begin; i < window.begin + window.count; ++i)
-      std::memcpy(to + (i / amx_rows * depth + tile) * amx_elements + i % amx_rows * amx_depth + k,
-                  term.b.at(window.row + i - window.begin, r), sizeof *to);
+      for (std::int64_t r = 0; r < term.b.cols;) {
+        const std::int64_t at = place + r;
+        const std::int64_t count = std::min(term.b.cols - r, amx_depth - at % amx_depth);
+        std::memcpy(to + (i / amx_rows * depth + at / amx_depth) * amx_elements + i % amx_rows * amx_depth +
+                        at % amx_depth,
+                    term.b.at(window.row + i - window.begin, r),
+                    static_cast<std::size_t>(count) * sizeof *to);
+        r += count;
+      }
   });
 }
 
@@ -140,7 +111,8 @@ void merge_on_tiles(const MergeKernels& merge, WeightMatrix base, std::span<cons
   float* const sums = scratch.take<float>(amx_block * amx_block).data();
   float* const added = scratch.take<float>(amx_block * amx_block).data();
   std::int64_t scales = 0;
-  const std::int64_t depth = visit_scales(terms, [&](float, std::int64_t, std::int64_t) { ++scales; });
+  const std::int64_t depth =
+      visit_scales(terms, amx_depth, [&](float, std::int64_t, std::int64_t) { ++scales; });
   const std::int64_t step = amx_panel_elements / (depth * amx_depth) / amx_block * amx_block;
   Unit unit;
   for (std::int64_t j = 0; j < base.cols; j += step) {
@@ -152,7 +124,7 @@ void merge_on_tiles(const MergeKernels& merge, WeightMatrix base, std::span<cons
       for (std::int64_t c = 0; c < cols; c += amx_block) {
         float scale = 1.0f;
         const float* delta = sums;
-        visit_scales(terms, [&](float one, std::int64_t first, std::int64_t count) {
+        visit_scales(terms, amx_depth, [&](float one, std::int64_t first, std::int64_t count) {
           multiply_block(unit, b.data() + first * amx_elements,
                          a.data() + (c / amx_rows * depth + first) * amx_elements, depth * amx_elements,
                          count, sums);

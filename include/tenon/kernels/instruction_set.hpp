@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which instructions the kernels use. They are compiled for several sets, whatever flags the program is
 // compiled with, and the best one that the processor has is taken at run time. The environment variable
-// TENON_INSTRUCTION_SET (portable, avx2, avx512, amx) asks for another, so that each can be tested on one machine.
+// TENON_INSTRUCTION_SET (portable, avx2, avx512, avx512_bf16, amx) asks for another, so that each can be tested on one
+// machine.
 // Results of two sets differ by float rounding; those of one set are the same on every machine. Any thread.
 #pragma once
 
@@ -19,14 +20,15 @@ namespace tenon::kernels {
 
 /// In ascending order: a processor that has one has those before it.
 enum class InstructionSet : std::uint8_t {
-  portable, ///< what the program was compiled for: SSE2 on x86-64, NEON on ARM, unless flags say more
-  avx2,     ///< with FMA and F16C: 8 floats together
-  avx512,   ///< AVX-512F: 16 floats together
-  amx,      ///< the same, and a matrix unit for bfloat16, which the system permits this process to use
+  portable,    ///< what the program was compiled for: SSE2 on x86-64, NEON on ARM, unless flags say more
+  avx2,        ///< with FMA and F16C: 8 floats together
+  avx512,      ///< AVX-512F: 16 floats together
+  avx512_bf16, ///< the same, and products of 32 pairs of bfloat16 added to 16 floats
+  amx,         ///< the same, and a matrix unit for bfloat16, which the system permits this process to use
 };
 
-inline constexpr std::array<std::string_view, 4> instruction_set_names = {"portable", "avx2", "avx512",
-                                                                          "amx"};
+inline constexpr std::array<std::string_view, 5> instruction_set_names = {"portable", "avx2", "avx512",
+                                                                          "avx512_bf16", "amx"};
 
 [[nodiscard]] constexpr std::string_view instruction_set_name(InstructionSet set) noexcept {
   return instruction_set_names[static_cast<std::size_t>(set)];
@@ -36,8 +38,9 @@ inline constexpr std::array<std::string_view, 4> instruction_set_names = {"porta
 [[nodiscard]] constexpr InstructionSet best_instruction_set(const CpuFeatures& cpu) noexcept {
   if (!(cpu.avx2 && cpu.fma && cpu.f16c)) return InstructionSet::portable;
   if (!cpu.avx512f) return InstructionSet::avx2;
+  if (!cpu.avx512_bf16) return InstructionSet::avx512;
   const bool has_tiles = cpu.amx_tile && cpu.amx_bf16 && cpu.tiles_permitted;
-  return has_tiles ? InstructionSet::amx : InstructionSet::avx512;
+  return has_tiles ? InstructionSet::amx : InstructionSet::avx512_bf16;
 }
 
 /// What `wanted`, the value of TENON_INSTRUCTION_SET, asks of this processor. Nothing or "" is the best set.
@@ -55,7 +58,7 @@ inline constexpr std::array<std::string_view, 4> instruction_set_names = {"porta
   }
   throw error(ErrorCode::bad_argument,
               concat("TENON_INSTRUCTION_SET=", wanted,
-                     ": expected portable, avx2, avx512 or amx, or no such variable"));
+                     ": expected portable, avx2, avx512, avx512_bf16 or amx, or no such variable"));
 }
 
 /// The set this process uses, decided at the first call. Throws as `chosen_instruction_set`.

@@ -5,7 +5,8 @@
 // product, read from panels of A that are made once for all rows. The base is never written; undoing a merge
 // is dropping `out`. Each element depends on the base and the terms alone: not on addresses, nor on which rows
 // are merged together. Cost: 2 rows cols rank flops per term, one read of W and one write, 710 KiB of scratch,
-// whatever the shapes, the ranks and the number of terms. With AMX, bfloat16 goes another way (amx_merge.hpp).
+// whatever the shapes, the ranks and the number of terms. With AVX512_BF16 or AMX, bfloat16
+// factors go another way (pair_merge.hpp, amx_merge.hpp).
 // One thread.
 #pragma once
 
@@ -13,9 +14,11 @@
 #include <tenon/kernels/low_rank.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
+#include <tenon/kernels/merge_blocks.hpp>
 #include <tenon/kernels/merge_kernels.hpp>
 #include <tenon/kernels/merge_loss.hpp>
 #include <tenon/kernels/merge_part.hpp>
+#include <tenon/kernels/pair_merge.hpp>
 #include <tenon/kernels/panels.hpp>
 #include <tenon/kernels/scratch.hpp>
 #include <tenon/kernels/tile_unit.hpp>
@@ -31,8 +34,6 @@
 
 namespace tenon::kernels {
 
-inline constexpr std::int64_t merge_rows = 24;   ///< of W, whose B is gathered together
-inline constexpr std::int64_t merge_cols = 64;   ///< of W, measured together
 inline constexpr std::int64_t merge_rank = 2048; ///< of all terms; a longer one is added in parts
 inline constexpr std::int64_t merge_panel_floats = 128 * 1024; ///< of A, made into panels together
 
@@ -40,13 +41,15 @@ inline constexpr std::int64_t merge_panel_floats = 128 * 1024; ///< of A, made i
 inline constexpr std::int64_t merge_scratch_bytes =
     scratch_sum({scratch_bytes<float>(merge_panel_floats), scratch_bytes<float>(merge_rows* merge_rank),
                  scratch_bytes<float>(merge_rows* merge_cols)});
-static_assert(amx_merge_scratch_bytes <= merge_scratch_bytes,
-              "the matrix unit's merge uses the same scratch");
+static_assert(amx_merge_scratch_bytes <= merge_scratch_bytes &&
+                  pair_merge_scratch_bytes <= merge_scratch_bytes,
+              "the merges on units of bfloat16 use the same scratch");
 
-/// Panels [rank, cols] of A, for a range of all ranks and the columns from `col` on.
+/// Panels [rank, cols] of A, for a range of all ranks and the columns from `col` on; `alternate`: a row's even columns
+/// before its odd ones, as `merge_rows` takes them for bfloat16.
 inline void make_panels_of_a(const VectorKernels& kernels, std::span<const LowRankTerm> terms,
                              std::int64_t begin, std::int64_t rank, std::int64_t col, std::int64_t cols,
-                             float* panels) {
+                             bool alternate, float* panels) {
   const std::int64_t width = kernels.width;
   visit_ranks(terms, begin, rank,
               [&](const LowRankTerm& term, std::int64_t first, std::int64_t count, std::int64_t at) {
@@ -55,41 +58,28 @@ inline void make_panels_of_a(const VectorKernels& kernels, std::span<const LowRa
                   for (std::int64_t r = 0; r < count; ++r) {
                     kernels.decode(term.a.dtype, term.a.at(first + r, col + c), std::min(width, cols - c),
                                    row);
-                    std::memcpy(panels + c * rank + (at + r) * width, row,
-                                static_cast<std::size_t>(width) * sizeof(float));
+                    float* const to = panels + c * rank + (at + r) * width;
+                    if (alternate)
+                      for (std::int64_t i = 0; i < width; ++i) to[i / 2 + i % 2 * (width / 2)] = row[i];
+                    else
+                      std::memcpy(to, row, static_cast<std::size_t>(width) * sizeof(float));
                   }
                 }
               });
 }
 
-/// out = base + tile and, if it is asked for, what that lost.
-inline void finish_tile(const MergeKernels& merge, WeightMatrix base, ConstMatrix tile, std::byte* out,
-                        std::int64_t out_stride, MergeLoss* loss) {
-  merge.add_tile(base, tile, 1.0f, out, out_stride);
-  if (loss != nullptr) merge.measure(base, tile, 1.0f, out, out_stride, *loss);
-}
-
-/// All rows of some columns, for the panels of these columns of A. To measure a loss, sums are made in a
-/// tile. It begins at -0, to which any sum can be added unchanged, so that the bytes are the same.
+/// All rows of some columns, for the panels of these columns of A.
 inline void merge_columns(const VectorKernels& kernels, WeightMatrix base, std::span<const LowRankTerm> terms,
-                          std::int64_t ranks, const float* panels, std::byte* out, std::int64_t out_stride,
-                          std::span<float> b_room, float* tile_room, MergePart part) {
+                          std::int64_t ranks, const float* panels, MergedRows out, std::span<float> b_room,
+                          float* tile_room, MergePart part) {
   const MergeKernels& merge = merge_kernels(kernels.set);
-  for (std::int64_t i = 0; i < base.rows; i += merge_rows, out += merge_rows * out_stride) {
+  for (std::int64_t i = 0; i < base.rows; i += merge_rows, out.data += merge_rows * out.stride) {
     const Matrix b{b_room.data(), std::min(merge_rows, base.rows - i), ranks, ranks};
     gather_b(kernels, terms, 0, part.first_row + i, b);
-    if (part.loss == nullptr) {
-      merge.merge_rows(base.block(i, 0, b.rows, base.cols), b, panels, out, out_stride);
-      continue;
-    }
-    for (std::int64_t j = 0; j < base.cols; j += merge_cols) {
-      const Matrix tile{tile_room, b.rows, std::min(merge_cols, base.cols - j), merge_cols};
-      std::fill_n(tile.data, tile.rows * tile.stride, -0.0f);
-      for (std::int64_t c = 0; c < tile.cols; c += kernels.width)
-        kernels.multiply_panel(b, panels + (j + c) * ranks, 1.0f, tile.cols_from(c, kernels.width));
-      finish_tile(merge, base.block(i, j, tile.rows, tile.cols), tile, out + j * dtype_bytes(base.dtype),
-                  out_stride, part.loss);
-    }
+    merge_measured(merge, base.block(i, 0, b.rows, base.cols), out, tile_room, part.loss,
+                   [&](WeightMatrix block, std::int64_t col, MergedRows to) {
+                     merge.merge_rows(block, b, panels + col * ranks, to);
+                   });
   }
 }
 
@@ -106,7 +96,7 @@ inline void merge_in_parts(const VectorKernels& kernels, WeightMatrix base,
       for (std::int64_t k = 0; k < ranks; k += merge_rank) {
         const Matrix b{b_room.data(), tile.rows, std::min(merge_rank, ranks - k),
                        std::min(merge_rank, ranks - k)};
-        make_panels_of_a(kernels, terms, k, b.cols, j, cols, panels);
+        make_panels_of_a(kernels, terms, k, b.cols, j, cols, false, panels);
         gather_b(kernels, terms, k, part.first_row + i, b);
         kernels.multiply_panel(b, panels, 1.0f, tile);
       }
@@ -139,6 +129,9 @@ inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms
     return merge_on_tiles<ProcessorTiles>(merge_kernels(kernels.set), base, terms, out, stride, scratch,
                                           part);
 #endif
+  if (const MergeKernels& merge = merge_kernels(kernels.set);
+      merge.merge_pairs != nullptr && fits_pairs(terms))
+    return merge_on_pairs(merge, base, terms, out, stride, scratch, part);
   const auto panels = scratch.take<float>(merge_panel_floats);
   const auto b_room = scratch.take<float>(merge_rows * merge_rank);
   const auto tile = scratch.take<float>(merge_rows * merge_cols);
@@ -150,9 +143,10 @@ inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms
   const std::int64_t step = even_part(base.cols, most, max_panel_width);
   for (std::int64_t j = 0; j < base.cols; j += step) {
     const std::int64_t cols = std::min(step, base.cols - j);
-    make_panels_of_a(kernels, terms, 0, ranks, j, cols, panels.data());
-    merge_columns(kernels, base.block(0, j, base.rows, cols), terms, ranks, panels.data(), out + j * element,
-                  stride, b_room, tile.data(), part);
+    make_panels_of_a(kernels, terms, 0, ranks, j, cols, base.dtype == DType::bf16, panels.data());
+    merge_columns(kernels, base.block(0, j, base.rows, cols), terms, ranks, panels.data(),
+                  {out + j * element, stride, {}, is_streamed(out, stride, base.rows)}, b_room, tile.data(),
+                  part);
   }
 }
 

@@ -58,6 +58,7 @@ TENON_KERNELS_LINKAGE VectorKernels portable_kernels = TENON_KERNELS_OF(portable
 #if defined(__x86_64__)
 TENON_KERNELS_LINKAGE VectorKernels avx2_kernels = TENON_KERNELS_OF(avx2, avx2);
 TENON_KERNELS_LINKAGE VectorKernels avx512_kernels = TENON_KERNELS_OF(avx512, avx512);
+TENON_KERNELS_LINKAGE VectorKernels avx512_bf16_kernels = TENON_KERNELS_OF(avx512_bf16, avx512);
 TENON_KERNELS_LINKAGE VectorKernels amx_kernels = TENON_KERNELS_OF(amx, avx512);
 #endif
 #undef TENON_KERNELS_OF
@@ -67,6 +68,7 @@ extern const VectorKernels portable_kernels;
 #if defined(__x86_64__)
 extern const VectorKernels avx2_kernels;
 extern const VectorKernels avx512_kernels;
+extern const VectorKernels avx512_bf16_kernels;
 extern const VectorKernels amx_kernels;
 #endif
 #endif
@@ -75,6 +77,7 @@ extern const VectorKernels amx_kernels;
 [[nodiscard]] constexpr const VectorKernels& vector_kernels(InstructionSet set) noexcept {
 #if defined(__x86_64__)
   if (set == InstructionSet::amx) return amx_kernels;
+  if (set == InstructionSet::avx512_bf16) return avx512_bf16_kernels;
   if (set == InstructionSet::avx512) return avx512_kernels;
   if (set == InstructionSet::avx2) return avx2_kernels;
 #endif
