@@ -70,7 +70,8 @@ TEST_CASE("Terms of several scales and the greatest depth are merged on tiles wi
   for (const Factors& f : factors) terms.push_back(f.term);
   const StoredMatrix base = weight(33, 70);
   std::vector<std::int64_t> counts;
-  CHECK(visit_scales(terms, amx_depth, [&](float, std::int64_t, std::int64_t count) { counts.push_back(count); }) == 63);
+  CHECK(visit_scales(terms, amx_depth,
+                     [&](float, std::int64_t, std::int64_t count) { counts.push_back(count); }) == 63);
   CHECK(counts == std::vector<std::int64_t>{1, 2, 60}); // 8 + 3, 40 + 5, 1900
   MergeLoss loss;
   const auto got = emulated(base, terms, 0, &loss);
