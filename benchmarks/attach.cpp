@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What attaching costs: the merge, the side path and the base products beside copying, reading and Eigen; releasing a
 // guard; attaching with many adapters loaded; ten thousand cycles. Each row times its reference in turn with it.
+//   BM_operations/<set>                         the inner loop on what the first-level cache holds: GFLOPs
 //   BM_merge/<dtype>/<out>x<in>/r<rank>/<set>   vs_copy: time / time to copy W (out of place, buffers touched before)
 //   BM_merge5/...                               five adapters in one pass: vs_one
 //   BM_merge_loss/<dtype>/r<rank>               measuring what is lost as well: vs_plain: time / time without; unmoved
@@ -69,6 +70,23 @@ struct Term {
   Weight a, b;
   LowRankTerm term;
 };
+
+/// What products and merges could reach at most.
+void operations(benchmark::State& state, InstructionSet set) {
+  const VectorKernels& kernels = vector_kernels(set);
+  constexpr std::int64_t depth = 64;
+  constexpr int repeats = 10'000;
+  const std::vector<float> left(static_cast<std::size_t>(kernels.rows * depth), 0.5f);
+  const std::vector<float> panel(static_cast<std::size_t>(depth * kernels.width), 0.5f);
+  std::vector<float> out(static_cast<std::size_t>(kernels.rows * kernels.width));
+  const auto times = in_turn(state, [&] {
+    for (int i = 0; i < repeats; ++i)
+      kernels.multiply_panel({left.data(), kernels.rows, depth, depth}, panel.data(), 1.0f,
+                             {out.data(), kernels.rows, kernels.width, kernels.width});
+  });
+  const auto flops = static_cast<double>(2 * kernels.rows * kernels.width * depth * repeats);
+  state.counters["GFLOPs"] = flops / times[0] * 1e-9;
+}
 
 void merge(benchmark::State& state, DType type, std::int64_t rank, InstructionSet set, int adapters) {
   const Weight base(type, n, n);
@@ -351,6 +369,7 @@ void register_all() {
   for (int i = best; i >= 0; --i) {
     const auto set = static_cast<InstructionSet>(i);
     const std::string path = "/" + std::string(instruction_set_name(set));
+    add("BM_operations" + path, operations, set);
     for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
       for (const std::int64_t rank : {16, 32, 128})
         add("BM_merge/" + name_of(type) + "/5120x5120/r" + text(rank) + path, merge, type, rank, set, 1);

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The LoRA side path (Hu et al., arXiv:2106.09685, section 4.1): y += sum_i s_i (x A_i^T) B_i^T. The product
 // B_i A_i is never formed, and the base weight is not looked at. The ranks of all terms are laid end to end,
-// so that several adapters are one pair of thin products; what is held between the two is [rank, rows], just
-// as the second one reads it. Rows go through in tiles, and so does a long rank. Cost: 2 rows rank (in + out)
+// so that several adapters are one pair of thin products; what is held between the two lies as the second one
+// reads it. Where there are fewer rows than ranks, the rows are turned into panels, else the factors
+// (low_rank_panels.hpp). Rows go through in tiles, and so does a long rank. Cost: 2 rows rank (in + out)
 // flops per term; at most 712 KiB of scratch a thread, whatever the number of rows and of terms, their ranks
 // and dtypes. Threads share the rows of x in the first product and those of B in the second.
 #pragma once
 
+#include <tenon/kernels/gather_b.hpp>
 #include <tenon/kernels/gemm.hpp>
+#include <tenon/kernels/low_rank_panels.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/panels.hpp>
@@ -36,41 +39,9 @@ inline constexpr std::int64_t low_rank_depth = 256;        ///< rank taken toget
       {scratch_bytes<float>(gemm_tile_rows * depth), scratch_bytes<float>(panel_floats(depth, tile))});
   const std::int64_t expanding = scratch_sum(
       {scratch_bytes<float>(tile_rows * low_rank_depth), scratch_bytes<float>(tile_rows * max_panel_width)});
-  return scratch_sum(
-      {scratch_bytes<float>(panel_floats(low_rank_depth, tile)), scratch_max({shrinking, expanding})});
-}
-
-/// values [count] = row `row` of B from rank `first` on, times the term's scale and gains.
-inline void gather_row_of_b(const VectorKernels& kernels, const LowRankTerm& term, std::int64_t row,
-                            std::int64_t first, std::int64_t count, float* values) noexcept {
-  kernels.decode(term.b.dtype, term.b.at(row, first), count, values);
-  const float gain = term.row_gain == nullptr ? term.scale : term.row_gain[row] * term.scale;
-  for (std::int64_t k = 0; k < count; ++k) values[k] *= gain;
-  if (term.rank_gain == nullptr) return;
-  for (std::int64_t k = 0; k < count; ++k) values[k] *= term.rank_gain[first + k];
-}
-
-/// to [rows, rank] = what the terms have of B for the weight's rows from `row` on, each term's times its
-/// scale and its gains, for a range of all ranks; zeros where a term has no such row.
-inline void gather_b(const VectorKernels& kernels, std::span<const LowRankTerm> terms, std::int64_t begin,
-                     std::int64_t row, Matrix to) noexcept {
-  visit_ranks(terms, begin, to.cols,
-              [&](const LowRankTerm& term, std::int64_t first, std::int64_t count, std::int64_t at) {
-                const RowWindow window = row_window(term, row, to.rows);
-                const bool is_plain = term.row_gain == nullptr && term.rank_gain == nullptr;
-                if (is_plain && window.count == to.rows && count == to.cols && term.b.stride == count) {
-                  kernels.decode(term.b.dtype, term.b.at(window.row, 0), to.rows * count, to.data);
-                  for (std::int64_t k = 0; k < to.rows * count; ++k) to.data[k] *= term.scale; // as stored
-                  return;
-                }
-                for (std::int64_t i = 0; i < to.rows; ++i) {
-                  const std::int64_t at_row = i - window.begin;
-                  if (at_row < 0 || at_row >= window.count)
-                    std::fill_n(to.row(i) + at, count, 0.0f);
-                  else
-                    gather_row_of_b(kernels, term, window.row + at_row, first, count, to.row(i) + at);
-                }
-              });
+  return scratch_sum({scratch_bytes<float>(panel_floats(low_rank_depth, tile)),
+                      scratch_max({shrinking, expanding,
+                                   low_rank_panel_scratch_bytes(std::min(tile, low_rank_depth), in)})});
 }
 
 /// shrunk (panels [rank, x.rows]) = A x^T for a range of all ranks.
@@ -171,6 +142,16 @@ inline void low_rank_add(ConstMatrix x, std::span<const LowRankTerm> terms, Matr
     }
     for (std::int64_t r = 0; r < ranks; r += low_rank_depth) {
       const std::int64_t rank = std::min(low_rank_depth, ranks - r);
+      if (rows.rows >= rank) {
+        const Matrix product{shrunk.data(), rows.rows, rank, panel_floats(1, rank, kernels.width)};
+        shrink_by_panels(kernels, rows, terms, r, product, workers);
+        workers.share(out.cols, kernels.width, 2 * rank * rows.rows,
+                      [&](std::int64_t first, std::int64_t count, Scratch scratch) {
+                        expand_by_panels(kernels, terms, r, first, product, out.cols_from(first, count),
+                                         scratch);
+                      });
+        continue;
+      }
       workers.share(rows.rows, kernels.width, 2 * rank * x.cols,
                     [&](std::int64_t first, std::int64_t count, Scratch scratch) {
                       shrink(kernels, rows.rows_from(first, count), terms, r, rank,

@@ -5,13 +5,12 @@
 // product, read from panels of A that are made once for all rows. The base is never written; undoing a merge
 // is dropping `out`. Each element depends on the base and the terms alone: not on addresses, nor on which rows
 // are merged together. Cost: 2 rows cols rank flops per term, one read of W and one write, 710 KiB of scratch,
-// whatever the shapes, the ranks and the number of terms. With AVX512_BF16 or AMX, bfloat16
-// factors go another way (pair_merge.hpp, amx_merge.hpp).
-// One thread.
+// whatever the shapes, the ranks and the number of terms. With AVX512_BF16 or AMX, bfloat16 factors go another way
+// (pair_merge.hpp, amx_merge.hpp). One thread.
 #pragma once
 
 #include <tenon/kernels/amx_merge.hpp>
-#include <tenon/kernels/low_rank.hpp>
+#include <tenon/kernels/gather_b.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/merge_blocks.hpp>

@@ -14,10 +14,10 @@ namespace tenon::kernels {
 
 inline constexpr std::int64_t merge_rows = 24; ///< of W, whose B is gathered together
 inline constexpr std::int64_t merge_cols = 64; ///< of W, measured together
-inline constexpr std::int64_t streamed_merge_bytes =
-    512 * 1024; ///< from here on what is merged goes past the caches
+/// From so many bytes on rows are stored past the caches: more than the part of them that is one core's own.
+inline constexpr std::int64_t streamed_merge_bytes = 512 * 1024;
 
-/// Where the rows of `out`, whole lines of it where that is so, are too many for the caches.
+/// Whether rows of `out` are stored past the caches: many enough, and whole lines.
 [[nodiscard]] inline bool is_streamed(const std::byte* out, std::int64_t stride, std::int64_t rows) noexcept {
   constexpr std::int64_t line = 64;
   return rows * stride >= streamed_merge_bytes && stride % line == 0 &&

@@ -10,8 +10,8 @@
 #include <tenon/kernels/delta_rows.hpp>
 #include <tenon/kernels/delta_term.hpp>
 #include <tenon/kernels/factored.hpp>
+#include <tenon/kernels/gather_b.hpp>
 #include <tenon/kernels/gemm.hpp>
-#include <tenon/kernels/low_rank.hpp>
 #include <tenon/kernels/low_rank_term.hpp>
 #include <tenon/kernels/matrix.hpp>
 #include <tenon/kernels/merge.hpp>
