@@ -83,20 +83,7 @@ TEST_CASE("Terms of several scales and the greatest depth are merged on tiles wi
 TEST_CASE("What a merge on tiles loses is counted as on the vector path") {
   const StoredMatrix base = weight(61, 95);
   const Factors f(61, 95, 20, DType::bf16, 3e-3f, 2);
-  MergeLoss got;
-  MergeLoss vectors;
-  const auto out = emulated(base, {&f.term, 1}, 0, &got);
-  std::vector<std::byte> other(out.size());
-  const ExactScratch room(merge_scratch_bytes);
-  merge_low_rank(base.view, {&f.term, 1}, other.data(), room.scratch(),
-                 vector_kernels(InstructionSet::portable), {.loss = &vectors});
-  std::int64_t different = 0;
-  for (std::size_t i = 0; i < out.size(); i += 2)
-    different += out[i] != other[i] || out[i + 1] != other[i + 1] ? 1 : 0;
-  CHECK(different <= 5); // of 5795: sums so close to a tie that their order decides
-  CHECK(std::abs(got.unmoved - vectors.unmoved) <= different);
-  CHECK(got.delta_squared == doctest::Approx(vectors.delta_squared).epsilon(1e-5));
-  CHECK(got.error_squared == doctest::Approx(vectors.error_squared).epsilon(1e-2));
+  check_loss_as_of_floats(base, f, [&](MergeLoss* loss) { return emulated(base, {&f.term, 1}, 0, loss); });
 }
 
 TEST_CASE("Rows merged on tiles in two parts have the bits of rows merged at once") {
@@ -104,15 +91,12 @@ TEST_CASE("Rows merged on tiles in two parts have the bits of rows merged at onc
   const Factors f(50, 70, 40, DType::bf16, 0.6f, 2);
   const std::vector<std::byte> whole = emulated(base, {&f.term, 1});
   const ExactScratch room(amx_merge_scratch_bytes);
-  for (const std::int64_t at : {1, 16, 23, 32, 49}) {
-    std::vector<std::byte> parts(whole.size());
-    for (const auto& [first, count] : {std::pair<std::int64_t, std::int64_t>{at, 50 - at}, {0, at}}) {
+  for (const std::int64_t at : {1, 16, 23, 32, 49})
+    check_two_parts(whole, 50, at, [&](std::int64_t first, std::int64_t count, std::byte* out) {
       merge_on_tiles<EmulatedTiles>(merge_kernels(InstructionSet::portable),
-                                    base.view.block(first, 0, count, 70), {&f.term, 1},
-                                    parts.data() + first * 140, 140, room.scratch(), {.first_row = first});
-    }
-    CHECK(parts == whole);
-  }
+                                    base.view.block(first, 0, count, 70), {&f.term, 1}, out, 140,
+                                    room.scratch(), {.first_row = first});
+    });
 }
 
 TEST_CASE("What is not bfloat16 or too long for tiles takes the vector path") {

@@ -8,6 +8,7 @@
 #include <support/merge_checks.hpp>
 #include <support/naive.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -95,38 +96,23 @@ TEST_CASE("What a merge of pairs loses is counted as by the merge of floats") {
   for_each_unit([](const MergeKernels& merge) {
     const StoredMatrix base = weight(DType::bf16, 61, 95);
     const Factors f(61, 95, 20, DType::bf16, 3e-3f, 2);
-    MergeLoss got;
-    MergeLoss floats;
-    const auto out = on_pairs(merge, base, {&f.term, 1}, 0, &got);
-    std::vector<std::byte> other(out.size());
-    const ExactScratch room(merge_scratch_bytes);
-    merge_low_rank(base.view, {&f.term, 1}, other.data(), room.scratch(),
-                   vector_kernels(InstructionSet::portable), {.loss = &floats});
-    std::int64_t different = 0;
-    for (std::size_t i = 0; i < out.size(); i += 2)
-      different += out[i] != other[i] || out[i + 1] != other[i + 1] ? 1 : 0;
-    CHECK(different <= 5); // of 5795: sums so close to a tie that their order decides
-    CHECK(std::abs(got.unmoved - floats.unmoved) <= different);
-    CHECK(got.delta_squared == doctest::Approx(floats.delta_squared).epsilon(1e-5));
-    CHECK(got.error_squared == doctest::Approx(floats.error_squared).epsilon(1e-2));
+    check_loss_as_of_floats(base, f,
+                            [&](MergeLoss* loss) { return on_pairs(merge, base, {&f.term, 1}, 0, loss); });
   });
 }
 
 TEST_CASE("Rows merged as pairs in two parts have the bits of rows merged at once") {
   for_each_unit([](const MergeKernels& merge) {
     for (const DType type : weight_dtypes) {
-      const std::int64_t row = 70 * dtype_bytes(type);
       const StoredMatrix base = weight(type, 50, 70);
       const Factors f(50, 70, 40, DType::bf16, 0.6f, 2);
       const std::vector<std::byte> whole = on_pairs(merge, base, {&f.term, 1});
       const ExactScratch room(pair_merge_scratch_bytes);
-      for (const std::int64_t at : {1, 16, 23, 32, 49}) {
-        std::vector<std::byte> parts(whole.size());
-        for (const auto& [first, count] : {std::pair<std::int64_t, std::int64_t>{at, 50 - at}, {0, at}})
-          merge_on_pairs(merge, base.view.block(first, 0, count, 70), {&f.term, 1},
-                         parts.data() + first * row, row, room.scratch(), {.first_row = first});
-        CHECK(parts == whole);
-      }
+      for (const std::int64_t at : {1, 16, 23, 32, 49})
+        check_two_parts(whole, 50, at, [&](std::int64_t first, std::int64_t count, std::byte* out) {
+          merge_on_pairs(merge, base.view.block(first, 0, count, 70), {&f.term, 1}, out,
+                         70 * dtype_bytes(type), room.scratch(), {.first_row = first});
+        });
     }
   });
 }
@@ -190,4 +176,32 @@ TEST_CASE("The processor's pairs have the bits of plain loops") {
       CHECK(merged(base, some, 0, vector_kernels(InstructionSet::avx512_bf16)) ==
             on_pairs(emulated_pairs(), base, some));
     }
+}
+
+TEST_CASE("Pairs take subnormal numbers for zeros, and make none, as the plain loops do") {
+  constexpr std::int64_t rows = 40;
+  constexpr std::int64_t cols = 66;
+  constexpr std::int64_t rank = 6;
+  StoredMatrix base(rows, cols, DType::f32, 1);
+  std::memset(base.bytes.data(), 0, static_cast<std::size_t>(rows * cols * 4)); // so that any sum is seen
+  StoredMatrix a(rank, cols, DType::bf16, 2);
+  StoredMatrix b(rows, rank, DType::bf16, 3);
+  const auto scale_by = [](StoredMatrix& m, float factor) {
+    for (std::int64_t i = 0; i < m.view.rows * m.view.cols; ++i) {
+      std::byte* const at = m.bytes.data() + 2 * i;
+      float value = 0;
+      decode(DType::bf16, at, 1, &value);
+      value *= factor;
+      encode(DType::bf16, &value, 1, at);
+    }
+  };
+  const LowRankTerm term{a.view, b.view, 1.0f};
+  for (const auto& [of_a, of_b] : {std::pair{0x1p-62f, 0x1p-63f}, {0x1p-62f, 0x1p63f}}) {
+    scale_by(a, of_a); // products, and then factors, on both sides of 2^-126
+    scale_by(b, of_b);
+    const auto loops = on_pairs(emulated_pairs(), base, {&term, 1});
+    CHECK(loops != merged(base, {&term, 1}, 0, vector_kernels(InstructionSet::portable)));
+    CHECK(std::count(loops.begin(), loops.end(), std::byte{0}) < std::ssize(loops) * 3 / 4); // not all
+    for_each_unit([&](const MergeKernels& merge) { CHECK(on_pairs(merge, base, {&term, 1}) == loops); });
+  }
 }

@@ -5,7 +5,9 @@
 
 #include <doctest/doctest.h>
 
-#include <optional>
+#include <cstdint>
+#include <string>
+#include <string_view>
 
 using namespace tenon;
 using namespace tenon::test;

@@ -9,17 +9,15 @@
 #include <tenon/weights/convert.hpp>
 #include <tenon/weights/half.hpp>
 
+#include <support/subnormals.hpp>
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <initializer_list>
 #include <span>
 
 namespace tenon::test {
-
-[[nodiscard]] inline float without_subnormals(float x) noexcept {
-  return std::abs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x;
-}
 
 /// As MergeKernels::merge_pairs.
 inline void merge_pairs_in_loops(kernels::WeightMatrix base, const std::uint16_t* left, std::int64_t pairs,

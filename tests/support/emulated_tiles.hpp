@@ -7,11 +7,12 @@
 #include <tenon/kernels/tile_unit.hpp>
 #include <tenon/weights/half.hpp>
 
+#include <support/subnormals.hpp>
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 
 namespace tenon::test {
 
@@ -38,22 +39,19 @@ class EmulatedTiles {
         float sums[2] = {};
         for (std::size_t k = 0; k < 16; ++k)
           for (std::size_t i = 0; i < 2; ++i)
-            sums[i] = flushed(std::fma(half(A, m, 2 * k + i), half(B, k, 2 * n + i), sums[i]));
+            sums[i] = without_subnormals(std::fma(half(A, m, 2 * k + i), half(B, k, 2 * n + i), sums[i]));
         float sum = 0;
         std::memcpy(&sum, &tiles_[C][m][4 * n], 4);
-        sum = flushed(flushed(sum) + flushed(sums[0] + sums[1]));
+        sum = without_subnormals(without_subnormals(sum) + without_subnormals(sums[0] + sums[1]));
         std::memcpy(&tiles_[C][m][4 * n], &sum, 4);
       }
   }
 
  private:
-  [[nodiscard]] static float flushed(float x) noexcept {
-    return std::abs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x;
-  }
   [[nodiscard]] float half(int tile, std::size_t row, std::size_t i) const noexcept {
     std::uint16_t bits = 0;
     std::memcpy(&bits, &tiles_[tile][row][2 * i], 2);
-    return flushed(f32_from_bf16(bits));
+    return without_subnormals(f32_from_bf16(bits));
   }
 
   std::byte tiles_[8][16][64] = {};

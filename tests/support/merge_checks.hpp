@@ -82,4 +82,33 @@ using kernels::VectorKernels;
   return x.size() == y.size();
 }
 
+/// `merge(loss)`, by a unit of bfloat16, of base and f: its bytes, and what it counts as lost, are those of floats.
+template <class Merge>
+void check_loss_as_of_floats(const StoredMatrix& base, const Factors& f, Merge merge) {
+  kernels::MergeLoss got;
+  kernels::MergeLoss floats;
+  const std::vector<std::byte> out = merge(&got);
+  std::vector<std::byte> other(out.size());
+  const ExactScratch room(kernels::merge_scratch_bytes);
+  kernels::merge_low_rank(base.view, {&f.term, 1}, other.data(), room.scratch(),
+                          kernels::vector_kernels(kernels::InstructionSet::portable), {.loss = &floats});
+  std::int64_t different = 0;
+  for (std::size_t i = 0; i < out.size(); i += 2)
+    different += out[i] != other[i] || out[i + 1] != other[i + 1] ? 1 : 0;
+  CHECK(different <= std::ssize(out) / 2 / 1000); // sums so close to a tie that their order decides
+  CHECK(std::abs(got.unmoved - floats.unmoved) <= different);
+  CHECK(got.delta_squared == doctest::Approx(floats.delta_squared).epsilon(1e-5));
+  CHECK(got.error_squared == doctest::Approx(floats.error_squared).epsilon(1e-2));
+}
+
+/// `merge(first row, count, out)` of the rows from `at` on and then of those before it gives the bytes of all `rows`.
+template <class Merge>
+void check_two_parts(std::span<const std::byte> whole, std::int64_t rows, std::int64_t at, Merge merge) {
+  const std::int64_t row_bytes = std::ssize(whole) / rows;
+  std::vector<std::byte> parts(whole.size());
+  merge(at, rows - at, parts.data() + at * row_bytes);
+  merge(std::int64_t{0}, at, parts.data());
+  CHECK(std::equal(whole.begin(), whole.end(), parts.begin()));
+}
+
 } // namespace tenon::test

@@ -32,6 +32,7 @@ inline constexpr std::int64_t amx_merge_scratch_bytes =
                  scratch_bytes<std::uint16_t>(2 * amx_depth_tiles * amx_elements),
                  2 * scratch_bytes<float>(amx_block* amx_block)});
 
+/// Whether `merge_on_tiles` takes these.
 [[nodiscard]] inline bool fits_tiles(WeightMatrix base, std::span<const LowRankTerm> terms) noexcept {
   return base.dtype == DType::bf16 && fits_bf16_unit(terms, amx_depth, amx_depth_tiles);
 }

@@ -59,7 +59,7 @@ inline void make_panels_of_a(const VectorKernels& kernels, std::span<const LowRa
                                    row);
                     float* const to = panels + c * rank + (at + r) * width;
                     if (alternate)
-                      for (std::int64_t i = 0; i < width; ++i) to[i / 2 + i % 2 * (width / 2)] = row[i];
+                      for (std::int64_t i = 0; i < width; ++i) to[alternate_place(i, width)] = row[i];
                     else
                       std::memcpy(to, row, static_cast<std::size_t>(width) * sizeof(float));
                   }
@@ -144,8 +144,8 @@ inline void merge_low_rank(WeightMatrix base, std::span<const LowRankTerm> terms
     const std::int64_t cols = std::min(step, base.cols - j);
     make_panels_of_a(kernels, terms, 0, ranks, j, cols, base.dtype == DType::bf16, panels.data());
     merge_columns(kernels, base.block(0, j, base.rows, cols), terms, ranks, panels.data(),
-                  {out + j * element, stride, {}, is_streamed(out, stride, base.rows)}, b_room, tile.data(),
-                  part);
+                  {out + j * element, stride, {}, is_streamed(base.dtype, out, stride, base.rows)}, b_room,
+                  tile.data(), part);
   }
 }
 

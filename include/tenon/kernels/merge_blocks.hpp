@@ -14,14 +14,21 @@ namespace tenon::kernels {
 
 inline constexpr std::int64_t merge_rows = 24; ///< of W, whose B is gathered together
 inline constexpr std::int64_t merge_cols = 64; ///< of W, measured together
-/// From so many bytes on rows are stored past the caches: more than the part of them that is one core's own.
+/// From so many bytes on rows of f32 are stored past the caches: more than the part of them that is one core's own.
 inline constexpr std::int64_t streamed_merge_bytes = 512 * 1024;
 
-/// Whether rows of `out` are stored past the caches: many enough, and whole lines.
-[[nodiscard]] inline bool is_streamed(const std::byte* out, std::int64_t stride, std::int64_t rows) noexcept {
+/// Whether rows of `out` are stored past the caches: f32, many enough, and whole lines.
+[[nodiscard]] inline bool is_streamed(DType dtype, const std::byte* out, std::int64_t stride,
+                                      std::int64_t rows) noexcept {
   constexpr std::int64_t line = 64;
-  return rows * stride >= streamed_merge_bytes && stride % line == 0 &&
+  return dtype == DType::f32 && rows * stride >= streamed_merge_bytes && stride % line == 0 &&
          reinterpret_cast<std::uintptr_t>(out) % line == 0;
+}
+
+/// Where column i of a panel's row lies if its even columns are before its odd ones, as `merge_rows` takes them for
+/// bfloat16.
+[[nodiscard]] constexpr std::int64_t alternate_place(std::int64_t i, std::int64_t width) noexcept {
+  return i / 2 + i % 2 * (width / 2);
 }
 
 /// `merge(block, first column, out)` for all columns; or, where a loss is measured, for a few at a time.

@@ -20,7 +20,8 @@ struct MergedRows {
   std::byte* data = nullptr;
   std::int64_t stride = 0; ///< bytes from one row to the next
   Matrix sums{}; ///< gets what was added to each weight, whole panels of it; or without data, nothing does
-  /// Whether they go past the caches, which they would only empty: then `data` and `stride` are whole lines of 64 bytes.
+  /// Whether they go past the caches, which they would only empty: then they are f32, `data` and `stride` whole lines of
+  /// 64 bytes.
   bool streams = false;
 };
 

@@ -33,6 +33,7 @@ inline constexpr std::int64_t pair_merge_scratch_bytes =
                  scratch_bytes<std::uint16_t>(merge_rows* pair_depth* pair_ranks),
                  scratch_bytes<float>(merge_rows* merge_cols), scratch_bytes<PairProduct>(pair_depth)});
 
+/// Whether `merge_on_pairs` takes these.
 [[nodiscard]] inline bool fits_pairs(std::span<const LowRankTerm> terms) noexcept {
   return fits_bf16_unit(terms, pair_ranks, pair_depth);
 }
@@ -51,7 +52,7 @@ inline void make_pair_panels(std::span<const LowRankTerm> terms, std::int64_t pa
         std::memcpy(values, term.a.at(r, col + c), bytes);
         std::uint16_t* const row = to + place / pair_ranks * (pair_ranks * width) + place % pair_ranks;
         for (std::int64_t i = 0; i < width; ++i)
-          row[pair_ranks * (alternate ? i / 2 + i % 2 * (width / 2) : i)] = values[i];
+          row[pair_ranks * (alternate ? alternate_place(i, width) : i)] = values[i];
       }
     });
   }
@@ -84,7 +85,7 @@ inline void merge_on_pairs(const MergeKernels& merge, WeightMatrix base, std::sp
         products[scales++] = {scale, count};
       });
   products = products.first(scales);
-  const bool streams = is_streamed(out, out_stride, base.rows);
+  const bool streams = is_streamed(base.dtype, out, out_stride, base.rows);
   const std::int64_t most = pair_panel_elements / (pair_ranks * pairs) / pair_panel_width * pair_panel_width;
   const std::int64_t step = even_part(base.cols, most, pair_panel_width);
   for (std::int64_t j = 0; j < base.cols; j += step) {
