@@ -9,6 +9,7 @@
 //                                               overhead5: with five; noise: with none; share: side path
 //                                               alone / product alone
 //   BM_base/<dtype>/<rows>/<set>                vs_read (one row): time / time to read W; vs_eigen: f32 of Eigen
+//   BM_base_rounded/<rows>                      bf16, inputs rounded to it: vs_exact, time / that of the product of floats
 //   BM_one_row/<dtype>/<out>x<in>/<threads>/<set>   as BM_base, for the shapes of Qwen 2.5 0.5B, 256 MiB of matrices in
 //                                               turn, which no cache holds: vs_read, by as many threads
 //   BM_detach/<mode>/<width>                    ns_per_slot, overlays being kept
@@ -184,6 +185,27 @@ void base(benchmark::State& state, DType type, std::int64_t rows, InstructionSet
   state.counters["vs_eigen_f32"] = times[0] / times[2];
   state.counters["GFLOPs"] = 2.0 * n * n * static_cast<double>(rows) / times[0] * 1e-9;
   state.counters["GBps"] = static_cast<double>(w.bytes.size()) / times[0] * 1e-9;
+}
+
+void base_rounded(benchmark::State& state, std::int64_t rows) {
+  const Weight w(DType::bf16, n, n);
+  const Rows x(rows);
+  Rows y(rows);
+  std::vector<std::byte> scratch(static_cast<std::size_t>(linear_scratch_bytes(rows, n, n) + 64));
+  bool took = true;
+  const auto times = in_turn(
+      state,
+      [&] {
+        std::fill(y.values.begin(), y.values.end(), 0.0f);
+        took = bf16_products.add_product(x.view, w.view, y.view, Scratch(scratch)) && took;
+      },
+      [&] {
+        std::fill(y.values.begin(), y.values.end(), 0.0f);
+        multiply_nt(x.view, w.view, 1.0f, y.view, Scratch(scratch));
+      });
+  if (!took) state.SkipWithError("the processor multiplies no pairs of bfloat16");
+  state.counters["vs_exact"] = times[0] / times[1];
+  state.counters["GFLOPs"] = 2.0 * n * n * static_cast<double>(rows) / times[0] * 1e-9;
 }
 
 void one_row(benchmark::State& state, DType type, std::int64_t rows, std::int64_t cols, int threads,
@@ -383,6 +405,8 @@ void register_all() {
               one_row, type, std::int64_t{rows}, std::int64_t{cols}, threads, set);
     }
   }
+  if (vector_kernels().multiply_pairs != nullptr)
+    for (const std::int64_t rows : {16, 64, 512}) add("BM_base_rounded/" + text(rows), base_rounded, rows);
   for (const DType type : {DType::f32, DType::bf16, DType::f16})
     for (const std::int64_t rank : {16, 32})
       add("BM_merge_loss/" + name_of(type) + "/r" + text(rank), merge_loss, type, rank);

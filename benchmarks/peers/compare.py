@@ -80,17 +80,21 @@ class Pair:
         self.theirs.ask(f"reference {ROWS} {work}/reference")
         wanted = numpy.fromfile(work / "reference", dtype=numpy.float64)
         found = []
-        for what in ("side", "merged"):
+        kinds = ("side", "merged") if self.dtype == "f32" else ("side", "merged", "side, rounded")
+        for kind in kinds:
+            what = kind.split(",")[0]
+            self.ours.ask(f"rounds {'yes' if kind.endswith('rounded') else 'no'}")
             errors = []
             for side, name in ((self.ours, "ours"), (self.theirs, "theirs")):
                 side.ask(f"output {what} {ROWS} {work}/{name}")
                 got = numpy.fromfile(work / name, dtype=numpy.float32)
                 errors.append(float(abs(got - wanted).max() / abs(wanted).max()))
             apart = float(abs(numpy.fromfile(work / "ours", dtype=numpy.float32) - got).max() / abs(wanted).max())
-            found.append({"net": self.net, "dtype": self.dtype, "what": what, "ours": errors[0], "theirs": errors[1], "apart": apart})
-            print(f"  {self.net} {self.dtype} {what}: off float64 by {errors[0]:.2g}, {errors[1]:.2g} of the largest output", flush=True)
+            found.append({"net": self.net, "dtype": self.dtype, "what": kind, "ours": errors[0], "theirs": errors[1], "apart": apart})
+            print(f"  {self.net} {self.dtype} {kind}: off float64 by {errors[0]:.2g}, {errors[1]:.2g} of the largest output", flush=True)
             if max(errors) > TOLERANCE[self.dtype]:
-                sys.exit(f"compare: {self.net} {self.dtype} {what}: outputs are off by more than {TOLERANCE[self.dtype]}")
+                sys.exit(f"compare: {self.net} {self.dtype} {kind}: outputs are off by more than {TOLERANCE[self.dtype]}")
+        self.ours.ask("rounds no")
         return found
 
     def restart_theirs_keeping_memory(self):
@@ -127,13 +131,17 @@ class Pair:
         self.add("unmerge in place", "unmerge in place", threads, unmerge, their_unmerge, bytes=self.moved())
         self.merges += 4 * (self.options.turns + 1)  # `switch_merged` makes two
 
-    def passes(self, threads, kind, rows):
+    def passes(self, threads, kind, rows, rounds=False):
+        """`rounds`: our activations are rounded to bf16 too, where they are multiplied with base weights."""
+        self.ours.ask(f"rounds {'yes' if rounds else 'no'}")
         (ours,), (theirs,) = self.in_turn([f"{kind} {rows}"], [f"{kind} {rows}"])
+        self.ours.ask("rounds no")
         layers, width = WEIGHTS[self.net] if kind == "forward" else (1, WEIGHTS[self.net][1])
         operations = 2 * rows * layers * width * width
         name = "pass with an adapter" if kind == "forward" else "product, no adapter"
         self.add(f"{name}, {rows} {'row' if rows == 1 else 'rows'}", kind, threads, ours, theirs, rows=rows,
-                 operations=operations, bytes=layers * width * width * BYTES[self.dtype])
+                 operations=operations, bytes=layers * width * width * BYTES[self.dtype], rounds=rounds,
+                 note="bf16_products" if rounds else "")
 
     def drift(self):
         ours, theirs = self.both("changed")
@@ -147,7 +155,7 @@ class Pair:
 def limits(options, threads):
     """GB/s and GFLOP/s of so many single threads at once."""
     found = {}
-    for what in ("read", "copy", "fma"):
+    for what in ("read", "copy", "fma", "pairs"):
         sides = [Side([str(options.bench), "stack", str(options.files / "stack_f32")]) for _ in range(threads)]
         for side in sides:
             side.process.stdin.write(f"limit {what}\n")
@@ -201,9 +209,13 @@ def main():
             pair.merge_and_unmerge(threads)
             for rows in (64,) if options.quick else (1, 64, 512) if net == "stack" else (1, 64):
                 pair.passes(threads, "forward", rows)
+                if dtype == "bf16" and rows > 1:
+                    pair.passes(threads, "forward", rows, rounds=True)
             if net == "wide":
                 for rows in (64,) if options.quick else (1, 64, 512):
                     pair.passes(threads, "product", rows)
+                    if dtype == "bf16" and rows > 1:
+                        pair.passes(threads, "product", rows, rounds=True)
         pair.both("threads 1")
         if net == "stack" and dtype == "f32":
             for loaded in (10,) if options.quick else (10, 100):

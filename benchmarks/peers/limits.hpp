@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one thread of this machine can do at most, as far as a plain loop shows: reading and copying memory that is in no
-// cache, and multiply-adds on values that stay in registers (AVX2 and FMA where the processor has them).
+// cache, multiply-adds on values that stay in registers (AVX-512, or AVX2 and FMA, where the processor has them), and
+// those of pairs of bfloat16.
 #pragma once
+
+#include <tenon/core/cpu_features.hpp>
 
 #include "line_protocol.hpp"
 
@@ -66,23 +69,68 @@ TENON_PEERS_AVX2 inline float multiply_adds(std::int64_t rounds) {
   return total;
 }
 
-/// read, copy: GB/s (a copy counts its bytes twice); fma: GFLOP/s. The best of seven.
+#if defined(__x86_64__)
+using SixteenFloats = float __attribute__((vector_size(64)));
+
+/// As `multiply_adds`, 2 * 16 * 12 operations a round, or twice as many with pairs of bfloat16.
+template <bool Pairs>
+__attribute__((target("avx512f"))) inline float wide_multiply_adds(std::int64_t rounds) {
+  SixteenFloats a[12];
+  for (int k = 0; k < 12; ++k) a[k] = SixteenFloats{} + static_cast<float>(k);
+  const SixteenFloats factor{};
+  const SixteenFloats term{};
+  for (std::int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+    for (int k = 0; k < 12; ++k) {
+      if constexpr (Pairs)
+        asm volatile("vdpbf16ps %2, %1, %0" : "+v"(a[k]) : "v"(factor), "v"(term));
+      else
+        asm volatile("vfmadd231ps %2, %1, %0" : "+v"(a[k]) : "v"(factor), "v"(term));
+    }
+  }
+  float total = 0;
+  for (const SixteenFloats& chain : a) total += chain[0];
+  return total;
+}
+#endif
+
+/// Operations a round of the widest multiply-adds that the processor has, for `rounds` of them; of pairs of bfloat16 if
+/// `pairs`, 0 where it has none.
+inline double run_multiply_adds(bool pairs, std::int64_t rounds) {
+#if defined(__x86_64__)
+  if (pairs && tenon::cpu_features().avx512_bf16) {
+    sink = wide_multiply_adds<true>(rounds);
+    return 4.0 * 16 * 12;
+  }
+  if (!pairs && tenon::cpu_features().avx512f) {
+    sink = wide_multiply_adds<false>(rounds);
+    return 2.0 * 16 * 12;
+  }
+#endif
+  if (pairs) return 0;
+  sink = multiply_adds(rounds);
+  return 2.0 * 8 * 12;
+}
+
+/// read, copy: GB/s (a copy counts its bytes twice); fma, pairs: GFLOP/s, 0 where there are none. The best of seven.
 [[nodiscard]] inline double limit(const std::string& what) {
-  std::vector<float> from(what == "fma" ? 0 : std::size_t{64} << 20, 1.0f);
+  const bool computes = what == "fma" || what == "pairs";
+  std::vector<float> from(computes ? 0 : std::size_t{64} << 20, 1.0f);
   std::vector<float> to(what == "copy" ? from.size() : 0, 2.0f);
   const auto bytes = static_cast<double>(from.size() * sizeof(float));
   constexpr std::int64_t rounds = 2'000'000;
   double best = 1e9;
+  double operations = 0;
   for (int i = 0; i < 7; ++i)
     best = std::min(best, seconds([&] {
                       if (what == "read")
                         sink = static_cast<float>(sum_words(std::as_bytes(std::span(from))));
                       if (what == "copy") std::memcpy(to.data(), from.data(), from.size() * sizeof(float));
-                      if (what == "fma") sink = multiply_adds(rounds);
+                      if (computes) operations = run_multiply_adds(what == "pairs", rounds);
                     }));
   if (what == "read") return bytes / best * 1e-9;
   if (what == "copy") return 2 * bytes / best * 1e-9;
-  if (what == "fma") return 2.0 * 8 * 12 * rounds / best * 1e-9;
+  if (computes) return operations * rounds / best * 1e-9;
   throw std::runtime_error("no such limit: " + what);
 }
 

@@ -10,11 +10,13 @@
 //   unmerge                back to the side path: only the end of the merged guard is timed
 //   switch_merged          from the first adapter merged to the second
 //   forward ROWS           a pass with what is attached; product ROWS: x W^T of the first layer, no adapter
+//   rounds yes|no          whether products with bfloat16 weights round their inputs to it, as torch's are
 //   output WHAT ROWS FILE  writes what a pass gives (side, merged) as float32
 //   changed                share of the base's elements that differ from the file, and by how much at most
 //   peak WHAT              of base, load, pass, merge, unmerge, in this order, with an adapter of rank 128: KiB above
 //                          what was resident before, at most, and what of it stays in anonymous memory
-//   limit WHAT             read, copy: GB/s of memory; fma: GFLOP/s of multiply-adds in registers; one thread
+//   limit WHAT             read, copy: GB/s of memory; fma, pairs: GFLOP/s of multiply-adds of floats, of pairs of
+//                          bfloat16, in registers; one thread
 #include <tenon/tenon.hpp>
 
 #include "limits.hpp"
@@ -55,7 +57,8 @@ class Ours {
 
   std::string answer(const std::string& question, std::istringstream& arguments) {
     std::string what;
-    if (question == "output" || question == "peak" || question == "merge" || question == "limit")
+    if (question == "output" || question == "peak" || question == "merge" || question == "limit" ||
+        question == "rounds")
       arguments >> what;
     int count = 0;
     if (question == "threads" || question == "adapters" || question == "forward" || question == "product" ||
@@ -64,6 +67,7 @@ class Ours {
     if (question == "threads")
       return use_threads(session_, count) && use_threads(first_, count) ? "yes" : "no";
     if (question == "adapters") return load_until(count), "yes";
+    if (question == "rounds") return round_inputs(what == "yes"), "yes";
     if (question == "load") return number(load());
     if (question == "switch") return number(switch_over());
     if (question == "merge") return number(merge(what != "kept"));
@@ -98,6 +102,11 @@ class Ours {
     char name[16];
     std::snprintf(name, sizeof name, "/adapter_%03d", i);
     return tn::load_adapter<Net>(folder_ + name, {.checks_values = false}); // as PEFT, which does not
+  }
+  void round_inputs(bool rounds) {
+    const tn::kernels::ProductBackend* const products = rounds ? &tn::bf16_products : nullptr;
+    session_.use_products(products);
+    first_.use_products(products);
   }
   void attach_first() { guard_.emplace(session_.plan(adapters_.front())); }
 

@@ -45,7 +45,7 @@ TEST_CASE("oneDNN is asked for float weights only, and the others have Tenon's b
   CHECK(session(x) == own(x));
   std::vector<float> y(9 * 130, 1.0f);
   CHECK_FALSE(onednn_add_product({x.values().data(), 9, 70, 70}, weight_matrix(f.model.weights()[0]),
-                                 {y.data(), 9, 130, 130}, 1));
+                                 {y.data(), 9, 130, 130}, {}));
   CHECK(y == std::vector<float>(9 * 130, 1.0f));
 }
 
@@ -55,13 +55,14 @@ TEST_CASE("A backend that takes nothing changes nothing, and one that takes a pr
   Session session(f.model);
   const Tensor x = ramp({3, 70});
   static int asked = 0;
-  const kernels::ProductBackend refuses{"none", [](kernels::ConstMatrix, kernels::WeightMatrix,
-                                                   kernels::Matrix, int) noexcept { return asked++ < 0; }};
+  const kernels::ProductBackend refuses{"none",
+                                        [](kernels::ConstMatrix, kernels::WeightMatrix, kernels::Matrix,
+                                           kernels::Workers) noexcept { return asked++ < 0; }};
   session.use_products(&refuses);
   CHECK(session(x) == own(x));
   CHECK(asked == 2);
   const kernels::ProductBackend zero{"zero", [](kernels::ConstMatrix, kernels::WeightMatrix, kernels::Matrix,
-                                                int) noexcept { return true; }};
+                                                kernels::Workers) noexcept { return true; }};
   session.use_products(&zero);
   CHECK_FALSE(session(x) == own(x));
   session.use_products(nullptr);

@@ -124,6 +124,6 @@ TEST_CASE("The processor's tiles agree with emulated ones") {
   const auto expected = emulated(base, {&f.term, 1});
   const auto got = merged(base, {&f.term, 1}, 0, vector_kernels(InstructionSet::amx));
   CHECK(agree_within_one_rounding(DType::bf16, got, expected, 70.0));
-  MESSAGE("bits as emulated: ", got == expected);
+  WARN(got == expected); // as the manual has its arithmetic
 }
 #endif

@@ -42,9 +42,9 @@ using namespace tenon::test;
 
 namespace {
 
-constexpr VectorKernels wide_kernels = {InstructionSet::avx512, wide::width,     wide::group,
-                                        wide::multiply_panel,   wide::dot_rows,  wide::decode,
-                                        wide::encode,           wide::split_tile};
+constexpr VectorKernels wide_kernels = {
+    InstructionSet::avx512, wide::width,  wide::group,  wide::multiply_panel, wide::add_transposed,
+    wide::dot_rows,         wide::decode, wide::encode, wide::split_tile,     wide::round_pairs};
 
 } // namespace
 

@@ -37,9 +37,9 @@ using namespace tenon::test;
 
 namespace {
 
-constexpr VectorKernels wide_kernels = {InstructionSet::avx512, wide::width,     wide::group,
-                                        wide::multiply_panel,   wide::dot_rows,  wide::decode,
-                                        wide::encode,           wide::split_tile};
+constexpr VectorKernels wide_kernels = {
+    InstructionSet::avx512, wide::width,  wide::group,  wide::multiply_panel, wide::add_transposed,
+    wide::dot_rows,         wide::decode, wide::encode, wide::split_tile,     wide::round_pairs};
 
 template <class F>
 void for_each_kernels(F f) {
@@ -149,6 +149,42 @@ TEST_CASE("A tile's floats are split into three parts that are all of it, in pai
       if (std::abs(from[i]) >= 0x1p-102f) CHECK(error == 0.0);
       if (is_special) CHECK((std::isnan(from[i]) ? std::isnan(sum) : sum == static_cast<double>(from[i])));
     }
+  });
+}
+
+TEST_CASE("Pairs of rows are rounded to bfloat16 as by the scalar function, NaN and ties included") {
+  std::vector<float> values;
+  for (const std::uint32_t high :
+       {0x0000u, 0x0001u, 0x3f80u, 0x3f81u, 0x7f7fu, 0x7f80u, 0x7fc0u, 0xbf80u, 0xff7fu})
+    for (const std::uint32_t low : {0x0000u, 0x0001u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu})
+      values.push_back(std::bit_cast<float>(high << 16 | low));
+  values.resize(64, 0.1f);
+  for_each_kernels([&](const VectorKernels& kernels) {
+    std::vector<std::uint16_t> got(65, 0x5A5A);
+    kernels.round_pairs({values.data(), 4, 16, 16}, got.data());
+    INFO(instruction_set_name(kernels.set), " ", kernels.width);
+    CHECK(got[64] == 0x5A5A);
+    for (std::size_t r = 0; r < 4; ++r)
+      for (std::size_t c = 0; c < 16; ++c)
+        CHECK(got[r / 2 * 32 + 2 * c + r % 2] == bf16_from_f32(values[r * 16 + c]));
+  });
+}
+
+TEST_CASE("Adding a transposed tile adds each element once and touches nothing beside it") {
+  for_each_kernels([](const VectorKernels& kernels) {
+    for (const std::int64_t rows : {1, 4, 8, 17, 48})
+      for (const std::int64_t cols : {1, 4, 7, 16, 33}) {
+        const FloatMatrix from(rows, cols, 1, {.padding = 1});
+        FloatMatrix to(cols, rows, 2, {.padding = 3});
+        const FloatMatrix before(cols, rows, 2, {.padding = 3});
+        kernels.add_transposed(from.view, to.view);
+        bool right = true;
+        for (std::int64_t i = 0; i < rows; ++i)
+          for (std::int64_t j = 0; j < cols; ++j)
+            right = right && to.view.row(j)[i] == before.view.row(j)[i] + from.view.row(i)[j];
+        INFO(instruction_set_name(kernels.set), " ", kernels.width, " ", rows, " ", cols);
+        CHECK((right && to.padding_untouched()));
+      }
   });
 }
 

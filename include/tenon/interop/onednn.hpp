@@ -29,13 +29,13 @@ namespace tenon {
 
 /// y += x w^T by oneDNN's matmul, for float operands; false for others, and where oneDNN refuses.
 inline bool onednn_add_product(kernels::ConstMatrix x, kernels::WeightMatrix w, kernels::Matrix y,
-                               [[maybe_unused]] int threads) noexcept {
+                               [[maybe_unused]] kernels::Workers workers) noexcept {
   if (w.dtype != DType::f32 || reinterpret_cast<std::uintptr_t>(w.data) % alignof(float) != 0) return false;
   try {
     static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
     thread_local dnnl::stream stream(engine);
 #if DNNL_CPU_RUNTIME == DNNL_RUNTIME_OMP
-    if (omp_set_num_threads != nullptr) omp_set_num_threads(threads);
+    if (omp_set_num_threads != nullptr) omp_set_num_threads(workers.threads());
 #endif
     const auto x_desc = onednn_matrix(x.rows, x.cols, x.stride, 1);
     const auto w_desc = onednn_matrix(w.cols, w.rows, 1, w.stride); // [in, out]

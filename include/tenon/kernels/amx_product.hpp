@@ -28,10 +28,11 @@ inline constexpr std::int64_t amx_product_depth = 768;          ///< of k, packe
 inline constexpr std::int64_t amx_product_block = 2 * amx_rows; ///< rows and columns of a block of sums
 
 /// bfloat16 numbers of the parts of a [rows, depth]: those of whole blocks of rows and whole tiles of the depth.
-[[nodiscard]] constexpr std::int64_t part_elements(std::int64_t rows, std::int64_t depth) noexcept {
+[[nodiscard]] constexpr std::int64_t part_elements(std::int64_t rows, std::int64_t depth,
+                                                   std::int64_t parts = amx_parts) noexcept {
   const std::int64_t blocks = (rows + amx_product_block - 1) / amx_product_block;
   const std::int64_t steps = (depth + amx_depth - 1) / amx_depth;
-  return blocks * 2 * steps * amx_parts * amx_elements;
+  return blocks * 2 * steps * parts * amx_elements;
 }
 
 /// Scratch of `multiply_on_tiles` for a [m, k], any n. Grows with both; at most 582 KiB.
@@ -41,18 +42,22 @@ inline constexpr std::int64_t amx_product_block = 2 * amx_rows; ///< rows and co
                       scratch_bytes<float>(amx_product_block * amx_product_block)});
 }
 
-/// The parts of a [rows, depth]: for each 16 rows and each 32 of the depth three tiles of pairs along the depth, a
+/// The parts of a [rows, depth], three or one: for each 16 rows and each 32 of the depth as many tiles of pairs along the depth, a
 /// row of a being a column of a tile. What is past the last row or column is zero.
-inline void pack_parts(const VectorKernels& kernels, ConstMatrix a, std::uint16_t* to) noexcept {
-  const std::uint16_t* const end = to + part_elements(a.rows, a.cols);
+inline void pack_parts(const VectorKernels& kernels, ConstMatrix a, std::int64_t parts,
+                       std::uint16_t* to) noexcept {
+  const std::uint16_t* const end = to + part_elements(a.rows, a.cols, parts);
   alignas(64) float turned[amx_depth * amx_rows];
   for (std::int64_t r = 0; r < a.rows; r += amx_rows)
-    for (std::int64_t k = 0; k < a.cols; k += amx_depth, to += amx_parts * amx_elements) {
+    for (std::int64_t k = 0; k < a.cols; k += amx_depth, to += parts * amx_elements) {
       const ConstMatrix tile =
           a.rows_from(r, std::min(amx_rows, a.rows - r)).cols_from(k, std::min(amx_depth, a.cols - k));
       if (tile.rows < amx_rows || tile.cols < amx_depth) std::fill_n(turned, amx_depth * amx_rows, 0.0f);
       transpose(tile, turned, amx_rows);
-      kernels.split_tile(turned, to);
+      if (parts == 1)
+        kernels.round_pairs({turned, amx_depth, amx_rows, amx_rows}, to);
+      else
+        kernels.split_tile(turned, to);
     }
   std::memset(to, 0, static_cast<std::size_t>(end - to) * sizeof *to); // the half of a block without a row
 }
@@ -75,11 +80,11 @@ struct StoredTile {
 
 /// sums [32, 32] = the weight's rows from `row` on times the parts of 32 rows of a, at `x`, over the depth of b.
 template <TileUnit Unit>
-void multiply_parts(Unit& unit, WeightMatrix b, std::int64_t row, const std::uint16_t* x, float* sums,
-                    std::uint16_t* room) noexcept {
+void multiply_parts(Unit& unit, WeightMatrix b, std::int64_t row, const std::uint16_t* x, std::int64_t parts,
+                    float* sums, std::uint16_t* room) noexcept {
   constexpr std::int64_t row_bytes = amx_depth * 2;
   constexpr std::int64_t stride = amx_product_block * 4;
-  const std::int64_t half = part_elements(amx_product_block, b.cols) / 2;
+  const std::int64_t half = part_elements(amx_product_block, b.cols, parts) / 2;
   unit.template zero<0>();
   unit.template zero<1>();
   unit.template zero<2>();
@@ -89,7 +94,7 @@ void multiply_parts(Unit& unit, WeightMatrix b, std::int64_t row, const std::uin
     const StoredTile lower = stored_tile(b, row + amx_rows, k, room + amx_elements);
     unit.template load<4>(upper.data, upper.stride);
     unit.template load<5>(lower.data, lower.stride);
-    for (std::int64_t part = 0; part < amx_parts; ++part, x += amx_elements) {
+    for (std::int64_t part = 0; part < parts; ++part, x += amx_elements) {
       unit.template load<6>(x, row_bytes);
       unit.template load<7>(x + half, row_bytes);
       unit.template multiply<0, 4, 6>();
@@ -106,41 +111,46 @@ void multiply_parts(Unit& unit, WeightMatrix b, std::int64_t row, const std::uin
 
 /// c [m, n] += alpha a [m, depth] b [n, depth]^T, for the parts of a.
 template <TileUnit Unit>
-void add_product_of_parts(const std::uint16_t* parts, WeightMatrix b, float alpha, Matrix c,
-                          Scratch scratch) {
+void add_product_of_parts(const VectorKernels& kernels, const std::uint16_t* packed, std::int64_t parts,
+                          WeightMatrix b, float alpha, Matrix c, Scratch scratch) {
   constexpr std::int64_t block = amx_product_block;
   const auto room = scratch.take<std::uint16_t>(2 * amx_elements);
   const Matrix sums{scratch.take<float>(block * block).data(), block, block, block};
   Unit unit;
   for (std::int64_t j = 0; j < b.rows; j += block)
     for (std::int64_t i = 0; i < c.rows; i += block) {
-      multiply_parts(unit, b, j, parts + part_elements(i, b.cols), sums.data, room.data());
+      multiply_parts(unit, b, j, packed + part_elements(i, b.cols, parts), parts, sums.data, room.data());
       if (alpha != 1.0f)
         for (std::int64_t e = 0; e < block * block; ++e) sums.data[e] *= alpha;
       const Matrix out =
           c.rows_from(i, std::min(block, c.rows - i)).cols_from(j, std::min(block, b.rows - j));
-      add_transposed(sums.rows_from(0, out.cols).cols_from(0, out.rows), out);
+      kernels.add_transposed(sums.rows_from(0, out.cols).cols_from(0, out.rows), out);
     }
 }
 
-/// c [m, n] += alpha a [m, k] b [n, k]^T. Preconditions: b is bfloat16; c overlaps neither.
+/// c [m, n] += alpha a [m, k] b [n, k]^T, with a float as the sum of `parts` bfloat16 numbers: amx_parts, or one, to which
+/// it is rounded. Preconditions: b is bfloat16; c overlaps neither.
 template <TileUnit Unit>
 void multiply_on_tiles(const VectorKernels& kernels, ConstMatrix a, WeightMatrix b, float alpha, Matrix c,
-                       Workers workers) {
+                       Workers workers, std::int64_t parts = amx_parts) {
   constexpr std::int64_t block = amx_product_block;
-  constexpr std::int64_t faster = 5; // what the unit does in the time of one operation on vectors: 16 / parts
-  const std::int64_t step = even_part(a.cols, amx_product_depth, amx_depth);
-  const auto parts = workers.take<std::uint16_t>(part_elements(std::min(a.rows, amx_product_rows), step));
+  constexpr std::int64_t faster =
+      16; // what the unit does in the time of one operation on vectors, for one part
+  const std::int64_t step = even_part(a.cols, amx_product_depth * amx_parts / parts, amx_depth);
+  const auto packed =
+      workers.take<std::uint16_t>(part_elements(std::min(a.rows, amx_product_rows), step, parts));
   for (std::int64_t k = 0; k < a.cols; k += step)
     for (std::int64_t i = 0; i < a.rows; i += amx_product_rows) {
       const ConstMatrix some =
           a.rows_from(i, std::min(amx_product_rows, a.rows - i)).cols_from(k, std::min(step, a.cols - k));
       workers.share(some.rows, block, 8 * some.cols, [&](std::int64_t first, std::int64_t count, Scratch) {
-        pack_parts(kernels, some.rows_from(first, count), parts.data() + part_elements(first, some.cols));
+        pack_parts(kernels, some.rows_from(first, count), parts,
+                   packed.data() + part_elements(first, some.cols, parts));
       });
-      workers.share(b.rows, block, 2 * some.rows * some.cols / faster,
+      workers.share(b.rows, block, 2 * some.rows * some.cols * parts / faster,
                     [&](std::int64_t first, std::int64_t count, Scratch scratch) {
-                      add_product_of_parts<Unit>(parts.data(), b.block(first, k, count, some.cols), alpha,
+                      add_product_of_parts<Unit>(kernels, packed.data(), parts,
+                                                 b.block(first, k, count, some.cols), alpha,
                                                  c.rows_from(i, some.rows).cols_from(first, count), scratch);
                     });
     }

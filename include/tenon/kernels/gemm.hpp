@@ -73,9 +73,11 @@ inline void multiply_weight(const VectorKernels& kernels, WeightMatrix b, const 
     const ConstMatrix tile = float_tile(kernels, b.block(j, 0, rows, b.cols), decoded);
     for (std::int64_t i = 0; i < c.rows; i += kernels.width) {
       const Matrix part{turned.data(), rows, std::min(kernels.width, c.rows - i), kernels.width};
+      const Matrix sums = c.rows_from(i, part.cols).cols_from(j, rows);
+      fetch(sums);
       std::fill_n(part.data, rows * part.stride, 0.0f);
       kernels.multiply_panel(tile, panels + i * b.cols, alpha, part);
-      add_transposed(part, c.rows_from(i, part.cols).cols_from(j, rows));
+      kernels.add_transposed(part, sums);
     }
   }
 }

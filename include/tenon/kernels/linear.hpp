@@ -41,7 +41,7 @@ inline void linear(ConstMatrix x, WeightMatrix w, WeightVector bias, Matrix y, W
          "linear: shapes [n,in] [out,in] [n,out]");
   assert((bias.empty() || bias.size == w.rows) && "linear: the bias has one element per output");
   fill_rows(bias, y);
-  if (backend != nullptr && backend->add_product(x, w, y, workers.threads())) return;
+  if (backend != nullptr && backend->add_product(x, w, y, workers)) return;
   multiply_nt(x, w, 1.0f, y, workers);
 }
 

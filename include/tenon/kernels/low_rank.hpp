@@ -83,7 +83,7 @@ inline void expand(const VectorKernels& kernels, std::span<const LowRankTerm> te
       const Matrix part{turned.data(), b.rows, std::min(kernels.width, y.rows - i), kernels.width};
       std::fill_n(part.data, part.rows * part.stride, 0.0f);
       kernels.multiply_panel(b, shrunk + i * rank, 1.0f, part);
-      add_transposed(part, y.rows_from(i, part.cols).cols_from(j, b.rows));
+      kernels.add_transposed(part, y.rows_from(i, part.cols).cols_from(j, b.rows));
     }
   }
 }

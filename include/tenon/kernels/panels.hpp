@@ -62,22 +62,11 @@ __attribute__((noinline)) inline void transpose(ConstMatrix from, float* to, std
     for (std::int64_t j = 0; j < from.cols; ++j) to[j * stride + i] = from.row(i)[j];
 }
 
-/// to [cols, rows] += from [rows, cols] transposed.
-__attribute__((noinline)) inline void add_transposed(ConstMatrix from, Matrix to) noexcept {
-  std::int64_t j = 0;
-  for (; j + 4 <= from.cols; j += 4) {
-    std::int64_t i = 0;
-    for (; i + 4 <= from.rows; i += 4) {
-      FourByFour block = FourByFour::load(from.row(i) + j, from.stride).transposed();
-      const FourByFour before = FourByFour::load(to.row(j) + i, to.stride);
-      for (std::size_t r = 0; r < 4; ++r) block.rows[r] += before.rows[r];
-      block.store(to.row(j) + i, to.stride);
-    }
-    for (; i < from.rows; ++i)
-      for (std::int64_t c = j; c < j + 4; ++c) to.row(c)[i] += from.row(i)[c];
-  }
-  for (; j < from.cols; ++j)
-    for (std::int64_t i = 0; i < from.rows; ++i) to.row(j)[i] += from.row(i)[j];
+/// Begins to bring a block into the cache that will be added to. Inlined, since g++ takes a call for one that does nothing.
+__attribute__((always_inline)) inline void fetch(Matrix block) noexcept {
+  constexpr std::int64_t line = 64 / sizeof(float);
+  for (std::int64_t i = 0; i < block.rows; ++i)
+    for (std::int64_t j = 0; j < block.cols; j += line) __builtin_prefetch(block.row(i) + j, 1);
 }
 
 /// Panels of x^T, for x [rows, depth]: a column of a panel is a row of x.

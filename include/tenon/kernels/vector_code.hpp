@@ -46,6 +46,8 @@ namespace avx512 {
 #define TENON_TARGET __attribute__((target("avx512f,avx2,fma,f16c")))
 #define TENON_HAS_F16C 1
 #include <tenon/kernels/vector_kernels.inc>
+#define TENON_TARGET __attribute__((target("avx512f,avx2,fma,f16c")))
+#include <tenon/kernels/pair_kernels.inc>
 } // namespace avx512
 #endif
 

@@ -38,6 +38,8 @@ struct VectorKernels {
   /// out [rows, width] += alpha left [rows, depth] panel [depth, width]: whole rows of a panel, so `out` must
   /// have room for them
   void (*multiply_panel)(ConstMatrix left, const float* panel, float alpha, Matrix out) noexcept;
+  /// to [cols, rows] += from [rows, cols] transposed
+  void (*add_transposed)(ConstMatrix from, Matrix to) noexcept;
   /// y[r] += alpha sum_k w[r][k] x[k] for every row of w, which is read once: its quarters together, each in order
   void (*dot_rows)(WeightMatrix w, const float* x, float alpha, float* y) noexcept;
   /// as tenon::decode and tenon::encode
@@ -46,20 +48,30 @@ struct VectorKernels {
   /// from [32, 16] in three bfloat16 parts whose sum it is: three tiles, one after the other, in which a row holds
   /// two of `from`, element by element in turn, as a matrix unit reads its right operand
   void (*split_tile)(const float* from, std::uint16_t* to) noexcept;
+  /// from [rows, cols] rounded to bfloat16, each two rows element by element in turn. Preconditions: rows are even, cols
+  /// a multiple of 16
+  void (*round_pairs)(ConstMatrix from, std::uint16_t* to) noexcept;
+  /// As `multiply_panel`, for a left operand of bfloat16 and a panel of `round_pairs`, max_panel_width wide, whose depth
+  /// is left's or one more; begins to read `next`, whose rows are as long as left's and which is multiplied next. Null
+  /// where the processor multiplies no pairs
+  void (*multiply_pairs)(WeightMatrix left, const std::uint16_t* panel, float alpha, Matrix out,
+                         WeightMatrix next) noexcept = nullptr;
 };
 
 #if defined(TENON_KERNELS_LINKAGE)
 // NOLINTBEGIN(bugprone-macro-parentheses): a list of members
-#define TENON_KERNELS_OF(set, name)                                                                          \
-  {InstructionSet::set, name::width,  name::group,  name::multiply_panel,                                    \
-   name::dot_rows,      name::decode, name::encode, name::split_tile}
+#define TENON_KERNELS_OF(set, name, ...)                                                                     \
+  {InstructionSet::set,  name::width,       name::group,  name::multiply_panel,                              \
+   name::add_transposed, name::dot_rows,    name::decode, name::encode,                                      \
+   name::split_tile,     name::round_pairs, __VA_ARGS__}
 // NOLINTEND(bugprone-macro-parentheses)
-TENON_KERNELS_LINKAGE VectorKernels portable_kernels = TENON_KERNELS_OF(portable, portable);
+TENON_KERNELS_LINKAGE VectorKernels portable_kernels = TENON_KERNELS_OF(portable, portable, nullptr);
 #if defined(__x86_64__)
-TENON_KERNELS_LINKAGE VectorKernels avx2_kernels = TENON_KERNELS_OF(avx2, avx2);
-TENON_KERNELS_LINKAGE VectorKernels avx512_kernels = TENON_KERNELS_OF(avx512, avx512);
-TENON_KERNELS_LINKAGE VectorKernels avx512_bf16_kernels = TENON_KERNELS_OF(avx512_bf16, avx512);
-TENON_KERNELS_LINKAGE VectorKernels amx_kernels = TENON_KERNELS_OF(amx, avx512);
+TENON_KERNELS_LINKAGE VectorKernels avx2_kernels = TENON_KERNELS_OF(avx2, avx2, nullptr);
+TENON_KERNELS_LINKAGE VectorKernels avx512_kernels = TENON_KERNELS_OF(avx512, avx512, nullptr);
+TENON_KERNELS_LINKAGE VectorKernels avx512_bf16_kernels =
+    TENON_KERNELS_OF(avx512_bf16, avx512, avx512::multiply_pairs);
+TENON_KERNELS_LINKAGE VectorKernels amx_kernels = TENON_KERNELS_OF(amx, avx512, avx512::multiply_pairs);
 #endif
 #undef TENON_KERNELS_OF
 #undef TENON_KERNELS_LINKAGE

@@ -56,8 +56,9 @@ class Session {
   void use_threads(int threads) { state_.workspace().use_threads(threads); }
   [[nodiscard]] int threads() const noexcept { return state_.workspace().threads(); }
 
-  /// From now on another library computes the products with base weights, where it takes them; null is
-  /// Tenon's own kernels. See <tenon/interop/onednn.hpp>. `products` must outlive the session.
+  /// From now on another library computes the products with base weights, where it takes them (see
+  /// <tenon/interop/onednn.hpp>), or inputs are rounded to bfloat16 for them (`&tn::bf16_products`); null is Tenon's own
+  /// kernels. On the host; `products` must outlive the session.
   void use_products(const kernels::ProductBackend* products) noexcept { state_.use_products(products); }
 
   // --- forward -----------------------------------------------------------------------------------
