@@ -34,6 +34,7 @@ struct JsonSource {
 /// "<file>: byte 12: expected ':' after a key, got '}'".
 [[nodiscard]] TENON_INLINE JsonValue parse_json(std::string_view text, JsonSource source = {});
 
+#if TENON_HAS_BODIES
 /// The reader behind `parse_json`: one function for each rule of the grammar, one position in the text.
 class JsonParser {
  public:
@@ -227,7 +228,6 @@ class JsonParser {
   std::size_t at_ = 0;
 };
 
-#if TENON_HAS_BODIES
 TENON_INLINE JsonValue parse_json(std::string_view text, JsonSource source) {
   return JsonParser(text, source).document();
 }

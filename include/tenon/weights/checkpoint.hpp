@@ -8,7 +8,6 @@
 
 #include <tenon/core/compiled.hpp>
 #include <tenon/core/error.hpp>
-#include <tenon/core/json.hpp>
 #include <tenon/core/sort_by.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/weights/file_handle.hpp>
@@ -25,6 +24,10 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#if TENON_HAS_BODIES
+#include <tenon/core/json.hpp>
+#endif
 
 namespace tenon {
 

@@ -9,7 +9,6 @@
 
 #include <tenon/core/compiled.hpp>
 #include <tenon/core/error.hpp>
-#include <tenon/core/json.hpp>
 #include <tenon/core/sort_by.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/weights/dtype.hpp>
@@ -26,6 +25,10 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#if TENON_HAS_BODIES
+#include <tenon/core/json.hpp>
+#endif
 
 namespace tenon {
 
@@ -75,6 +78,7 @@ struct SafetensorsHeader {
 [[nodiscard]] TENON_INLINE SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
                                                                       std::string_view path);
 
+#if TENON_HAS_BODIES
 /// The reader behind `parse_safetensors_header`: what it needs for its messages, and one check a function.
 class SafetensorsHeaderParser {
  public:
@@ -231,7 +235,6 @@ class SafetensorsHeaderParser {
   SafetensorsHeader header_{};
 };
 
-#if TENON_HAS_BODIES
 TENON_INLINE SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
                                                         std::string_view path) {
   return SafetensorsHeaderParser(file, path).parse();
