@@ -5,6 +5,7 @@
 
 #include <support/device_pair.hpp>
 #include <support/kv_cache_checks.hpp>
+#include <support/kv_cache_refusals.hpp>
 
 #include <tenon/models/clip_text.hpp>
 #include <tenon/models/llama.hpp>

@@ -3,6 +3,7 @@
 // device. That it gives what transformers' gives is tested with the models; devices' own steps in tests/device.
 #include "session/on_device.hpp"
 #include "support/kv_cache_checks.hpp"
+#include "support/kv_cache_refusals.hpp"
 
 #include <doctest/doctest.h>
 
