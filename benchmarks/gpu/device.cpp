@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // bench_gpu: what a device does with adapters, each figure beside a reference of the same process and its goal.
-//   bench_gpu [--json FILE] [--tiny] [ROWS ...]       ROWS: merges all side session cycles peft; all of them if none is named
+//   bench_gpu [--json FILE] [--tiny] [ROWS ...]       ROWS: merges all side session cycles decode peft; all of them if none is named
 // --tiny: small sizes and no verdicts, to try whether it all works, also where the processor stands in for a GPU.
 // Times are of the wall clock, round work that is put on a lane and the wait for it, many calls in a row; medians of 21
 // rounds, ours and the reference in turn. Memory of a GPU: 70 GB, or as many blocks as there is room for.
 #include "../wan.hpp"
 #include "as_peft.hpp"
 #include "cycles.hpp"
+#include "decode.hpp"
 #include "merges.hpp"
 #include "sessions.hpp"
 #include "side_paths.hpp"
@@ -31,7 +32,7 @@ template <std::int64_t Blocks>
 using TinyWan = Wan<Blocks, 128, 352>;
 
 constexpr auto row_names =
-    std::to_array<std::string_view>({"merges", "all", "side", "session", "cycles", "peft"});
+    std::to_array<std::string_view>({"merges", "all", "side", "session", "cycles", "decode", "peft"});
 
 struct Options {
   std::string json{};
@@ -56,7 +57,7 @@ struct Options {
     else
       throw error(
           ErrorCode::bad_argument,
-          concat(word, ": expected [--json FILE] [--tiny] [merges|all|side|session|cycles|peft ...]"));
+          concat(word, ": expected [--json FILE] [--tiny] [merges|all|side|session|cycles|decode|peft ...]"));
   }
   return options;
 }
@@ -64,6 +65,11 @@ struct Options {
 /// What the whole of Wan takes in a session: its weights, as many overlays, and an adapter.
 [[nodiscard]] bool has_room_for_wan(Bench& bench) {
   return bench.gpu().free_bytes() > std::int64_t{70} * 1000 * 1000 * 1000;
+}
+
+/// Weights of 16 GB, what comes with a pass, and what the driver takes.
+[[nodiscard]] bool has_room_for_llama(Bench& bench) {
+  return bench.gpu().free_bytes() > std::int64_t{20} * 1000 * 1000 * 1000;
 }
 
 /// Runs the groups of rows that are wanted. Returns whether all could be measured: one that could not leaves the others
@@ -99,6 +105,11 @@ struct Options {
       session_rows<Wan<4>>(bench, folder.path(), 2, rank);
   });
   group("cycles", [&] { cycle_rows(bench, tiny ? 200 : 10'000); });
+  group("decode", [&] {
+    if (tiny) return decode_rows<tiny_llama>(bench, folder.path(), "tiny");
+    decode_rows<models::qwen25_05b>(bench, folder.path(), "qwen25_05b");
+    if (has_room_for_llama(bench)) decode_rows<models::llama31_8b>(bench, folder.path(), "llama31_8b");
+  });
   group("peft", [&] {
     if (tiny)
       rows_as_peft<TinyWan<2>>(bench, folder.path(), rank);

@@ -111,26 +111,30 @@ TEST_CASE("A group's norm is the same shared by several lanes") {
 }
 
 TEST_CASE("Attention is the same shared by several lanes") {
-  constexpr std::int64_t tokens = 2 * gpu::tile_keys + 9;
-  const std::vector<float> q = numbers_of(tokens * 2 * 7, 1);
-  const std::vector<float> k = numbers_of(tokens * 7, 2);
-  const std::vector<float> v = numbers_of(tokens * 7, 3);
-  for (const bool is_causal : {false, true}) {
-    const auto make = [&](float* y) {
-      return gpu::AttentionQueries{.q = q.data(),
-                                   .k = k.data(),
-                                   .v = v.data(),
-                                   .mask = nullptr,
-                                   .bias = nullptr,
-                                   .y = y,
-                                   .queries = tokens,
-                                   .keys = tokens,
-                                   .heads = 2,
-                                   .kv_heads = 1,
-                                   .width = 7,
-                                   .scale = 0.5f,
-                                   .is_causal = is_causal};
-    };
-    check_lanes(2 * make(nullptr).items_of_head(), q.size(), make);
-  }
+  constexpr std::int64_t queries = gpu::tile_keys + 9;
+  constexpr std::int64_t most = 2 * queries;
+  const std::vector<float> q = numbers_of(queries * 2 * 7, 1);
+  const std::vector<float> k_and_v = numbers_of(most * 14, 2); // as a state has them
+  for (const std::int64_t past : {std::int64_t{0}, most - queries})
+    for (const bool is_causal : {false, true}) {
+      const auto make = [&](float* y) {
+        return gpu::AttentionQueries{.q = q.data(),
+                                     .k = k_and_v.data(),
+                                     .v = k_and_v.data() + 7,
+                                     .mask = nullptr,
+                                     .bias = nullptr,
+                                     .y = y,
+                                     .queries = queries,
+                                     .keys = past + queries,
+                                     .key_stride = most,
+                                     .key_width = 14,
+                                     .first_query = past,
+                                     .heads = 2,
+                                     .kv_heads = 1,
+                                     .width = 7,
+                                     .scale = 0.5f,
+                                     .is_causal = is_causal};
+      };
+      check_lanes(2 * make(nullptr).items_of_head(), q.size(), make);
+    }
 }

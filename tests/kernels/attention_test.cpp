@@ -4,7 +4,7 @@
 #include <tenon/kernels/attention.hpp>
 
 #include <support/allocation_probe.hpp>
-#include <support/naive.hpp>
+#include <support/naive_attention.hpp>
 #include <support/team.hpp>
 
 #include <algorithm>
@@ -21,24 +21,7 @@ using namespace tenon::test;
 
 namespace {
 
-struct Inputs {
-  Inputs(AttentionShape s, std::int64_t dim, Place place = {})
-      : shape(s), head_dim(dim), kv_heads(s.kv_heads == 0 ? s.heads : s.kv_heads),
-        key_stride(s.key_stride == 0 ? s.keys : s.key_stride),
-        q(s.batch * s.queries, s.heads * dim, 1, place), k(s.batch * key_stride, kv_heads * dim, 2, place),
-        v(s.batch * key_stride, kv_heads * dim, 3, place) {
-    for (std::int64_t row = 0; row < k.view.rows; ++row) // what nobody may read
-      if (row % key_stride >= s.keys)
-        for (const Matrix m : {k.view, v.view})
-          std::ranges::fill(m.row_span(row), std::numeric_limits<float>::quiet_NaN());
-  }
-
-  AttentionShape shape;
-  std::int64_t head_dim, kv_heads, key_stride;
-  FloatMatrix q, k, v;
-};
-
-FloatMatrix attend(const Inputs& in, std::span<const float> mask, Place place = {}) {
+FloatMatrix attend(const AttentionInputs& in, std::span<const float> mask, Place place = {}) {
   FloatMatrix out(in.q.view.rows, in.q.view.cols, 4, place);
   const ExactScratch room(attention_scratch_bytes(in.shape.queries, in.shape.keys, in.head_dim));
   attention(in.q.view, in.k.view, in.v.view, mask, in.shape, out.view, room.scratch());
@@ -46,89 +29,10 @@ FloatMatrix attend(const Inputs& in, std::span<const float> mask, Place place = 
   return out;
 }
 
-/// The bucket of a key at `distance`, from the least distance of each bucket: 0, 1, 2 ... up to half of them, then
-/// growing by one factor each up to `largest`.
-std::int64_t exact_bucket(std::int64_t distance, std::int64_t buckets, double largest,
-                          bool is_bidirectional) {
-  const std::int64_t count = is_bidirectional ? buckets / 2 : buckets;
-  const std::int64_t base = is_bidirectional && distance > 0 ? count : 0;
-  const std::int64_t size = is_bidirectional ? std::abs(distance) : std::max<std::int64_t>(-distance, 0);
-  const std::int64_t half = count / 2;
-  const auto start = [&](std::int64_t bucket) {
-    if (bucket <= half) return static_cast<double>(bucket);
-    return static_cast<double>(half) *
-           std::pow(largest / static_cast<double>(half),
-                    static_cast<double>(bucket - half) / static_cast<double>(count - half));
-  };
-  std::int64_t bucket = 0;
-  while (bucket + 1 < count && static_cast<double>(size) >= start(bucket + 1) - 1e-9) ++bucket;
-  return base + bucket;
-}
-
-/// Query `row` (of all) against its sequence's keys, in one head: the weights that sum to one; `bias` is the relative
-/// bias's table, if there is one.
-std::vector<double> exact_weights(const Inputs& in, std::span<const float> mask, const StoredMatrix* bias,
-                                  std::int64_t row, std::int64_t head) {
-  const AttentionShape& shape = in.shape;
-  const std::int64_t sequence = row / shape.queries;
-  const std::int64_t place = shape.first_query + row % shape.queries;
-  const std::int64_t kv_head = head / (shape.heads / in.kv_heads);
-  const double scale =
-      shape.scale != 0 ? static_cast<double>(shape.scale) : 1 / std::sqrt(static_cast<double>(in.head_dim));
-  const std::int64_t end = shape.is_causal ? std::min(shape.keys, place + 1) : shape.keys;
-  const auto kept = [&](std::int64_t key) {
-    return mask.empty() || mask[static_cast<std::size_t>(sequence * shape.keys + key)] != 0;
-  };
-  bool any = false;
-  for (std::int64_t key = 0; key < end; ++key) any = any || kept(key);
-  std::vector<double> weights(static_cast<std::size_t>(shape.keys));
-  double sum = 0;
-  for (std::int64_t key = 0; key < end; ++key) {
-    double score = 0;
-    for (std::int64_t d = 0; d < in.head_dim; ++d)
-      score +=
-          in.q(row, head * in.head_dim + d) * in.k(sequence * in.key_stride + key, kv_head * in.head_dim + d);
-    score *= scale;
-    if (bias != nullptr)
-      score +=
-          (*bias)(exact_bucket(key - place, bias->view.rows, static_cast<double>(shape.bias.max_distance),
-                               shape.bias.is_bidirectional),
-                  head);
-    const double weight = !any ? 1 : kept(key) ? std::exp(score) : 0;
-    weights[static_cast<std::size_t>(key)] = weight;
-    sum += weight;
-  }
-  for (double& weight : weights) weight /= sum;
-  return weights;
-}
-
-Twin exact_attention(const Inputs& in, std::span<const float> mask, const StoredMatrix* bias = nullptr) {
-  Twin twin(in.q.view.rows, in.q.view.cols);
-  for (std::int64_t row = 0; row < twin.rows; ++row)
-    for (std::int64_t head = 0; head < in.shape.heads; ++head) {
-      const std::int64_t first_key = row / in.shape.queries * in.key_stride;
-      const std::int64_t first_value = head / (in.shape.heads / in.kv_heads) * in.head_dim;
-      const std::vector<double> weights = exact_weights(in, mask, bias, row, head);
-      for (std::int64_t d = 0; d < in.head_dim; ++d)
-        for (std::int64_t key = 0; key < in.shape.keys; ++key) {
-          const double term = weights[static_cast<std::size_t>(key)] * in.v(first_key + key, first_value + d);
-          twin.add(row, head * in.head_dim + d, term, std::abs(term));
-        }
-    }
-  return twin;
-}
-
-/// The roundings of a score (a scaled sum of head_dim products, each below 1, and perhaps a bias below 1), of exp, and
-/// of the sum over keys.
-double tolerance(const Inputs& in) {
-  const auto dim = static_cast<double>(in.head_dim);
-  const double scale = in.shape.scale != 0 ? static_cast<double>(in.shape.scale) : 1 / std::sqrt(dim);
-  return 2 * dim * dim * scale + static_cast<double>(in.shape.keys) + 16;
-}
-
-void check_exact(const Inputs& in, std::span<const float> mask = {}, const StoredMatrix* bias = nullptr) {
+void check_exact(const AttentionInputs& in, std::span<const float> mask = {},
+                 const StoredMatrix* bias = nullptr) {
   CHECK(error_in_units(attend(in, mask, {.padding = 1}).view, exact_attention(in, mask, bias)) <=
-        tolerance(in));
+        attention_tolerance(in));
 }
 
 } // namespace
@@ -137,22 +41,24 @@ TEST_CASE("Attention agrees with float64 for all numbers of tokens and heads") {
   for (const std::int64_t tokens : {std::int64_t{1}, std::int64_t{7}, attention_tile, attention_tile + 1})
     for (const std::int64_t heads : {1, 3})
       for (const std::int64_t dim : {1, 5, 32}) {
-        const Inputs in({.batch = 2, .queries = tokens, .keys = tokens, .heads = heads}, dim, {.padding = 3});
+        const AttentionInputs in({.batch = 2, .queries = tokens, .keys = tokens, .heads = heads}, dim,
+                                 {.padding = 3});
         INFO(tokens, " ", heads, " ", dim);
-        CHECK(error_in_units(attend(in, {}, {.padding = 1}).view, exact_attention(in, {})) <= tolerance(in));
+        CHECK(error_in_units(attend(in, {}, {.padding = 1}).view, exact_attention(in, {})) <=
+              attention_tolerance(in));
       }
 }
 
 TEST_CASE("Queries may attend to a sequence of another length") {
-  const Inputs in({.batch = 3, .queries = 5, .keys = 11, .heads = 2}, 4);
-  CHECK(error_in_units(attend(in, {}).view, exact_attention(in, {})) <= tolerance(in));
+  const AttentionInputs in({.batch = 3, .queries = 5, .keys = 11, .heads = 2}, 4);
+  CHECK(error_in_units(attend(in, {}).view, exact_attention(in, {})) <= attention_tolerance(in));
 }
 
 TEST_CASE("Masked keys have no influence and a sequence with none left is averaged") {
-  Inputs in({.batch = 2, .queries = 6, .keys = 6, .heads = 2}, 8);
+  AttentionInputs in({.batch = 2, .queries = 6, .keys = 6, .heads = 2}, 8);
   const std::vector<float> mask{1, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0};
   const FloatMatrix out = attend(in, mask);
-  CHECK(error_in_units(out.view, exact_attention(in, mask)) <= tolerance(in));
+  CHECK(error_in_units(out.view, exact_attention(in, mask)) <= attention_tolerance(in));
 
   std::fill_n(in.k.view.row(2), in.k.view.cols, 100.0f); // a masked key and its value, changed
   std::fill_n(in.v.view.row(4), in.v.view.cols, -100.0f);
@@ -162,16 +68,16 @@ TEST_CASE("Masked keys have no influence and a sequence with none left is averag
 TEST_CASE("The bits of attention do not depend on addresses") {
   const AttentionShape shape{.batch = 2, .queries = 21, .keys = 21, .heads = 3};
   const std::vector<float> mask(42, 1.0f);
-  const FloatMatrix out = attend(Inputs(shape, 7), mask);
-  CHECK(
-      same_bits(attend(Inputs(shape, 7, {.shift = 4, .padding = 2}), mask, {.shift = 20, .padding = 1}).view,
-                out.view));
-  CHECK(same_bits(attend(Inputs(shape, 7), {}).view, out.view)); // a mask that keeps all is no mask
+  const FloatMatrix out = attend(AttentionInputs(shape, 7), mask);
+  CHECK(same_bits(
+      attend(AttentionInputs(shape, 7, {.shift = 4, .padding = 2}), mask, {.shift = 20, .padding = 1}).view,
+      out.view));
+  CHECK(same_bits(attend(AttentionInputs(shape, 7), {}).view, out.view)); // a mask that keeps all is no mask
 }
 
 TEST_CASE("Attention allocates nothing and its scratch is linear in the number of keys") {
   static_assert(attention_scratch_bytes(1 << 20, 1 << 20, 64) < (std::int64_t{1} << 20) * 300);
-  const Inputs in({.batch = 1, .queries = 100, .keys = 100, .heads = 2}, 16);
+  const AttentionInputs in({.batch = 1, .queries = 100, .keys = 100, .heads = 2}, 16);
   FloatMatrix out(100, 32, 4);
   const ExactScratch room(attention_scratch_bytes(100, 100, 16));
   const AllocationProbe probe;
@@ -182,8 +88,8 @@ TEST_CASE("Attention allocates nothing and its scratch is linear in the number o
 
 TEST_CASE("Groups of query heads share keys and values") {
   for (const std::int64_t kv_heads : {1, 2, 3, 6}) {
-    const Inputs in({.batch = 2, .queries = 9, .keys = 7, .heads = 6, .kv_heads = kv_heads}, 8,
-                    {.padding = 2});
+    const AttentionInputs in({.batch = 2, .queries = 9, .keys = 7, .heads = 6, .kv_heads = kv_heads}, 8,
+                             {.padding = 2});
     CAPTURE(kv_heads);
     check_exact(in);
   }
@@ -192,8 +98,8 @@ TEST_CASE("Groups of query heads share keys and values") {
 TEST_CASE("A causal query reads the keys up to its own place, also beyond a tile") {
   for (const std::int64_t tokens :
        {std::int64_t{1}, std::int64_t{5}, attention_tile, attention_tile + 1, 2 * attention_tile + 2}) {
-    Inputs in({.batch = 2, .queries = tokens, .keys = tokens, .heads = 2, .kv_heads = 1, .is_causal = true},
-              6);
+    AttentionInputs in(
+        {.batch = 2, .queries = tokens, .keys = tokens, .heads = 2, .kv_heads = 1, .is_causal = true}, 6);
     CAPTURE(tokens);
     check_exact(in);
     const FloatMatrix before = attend(in, {});
@@ -215,15 +121,15 @@ TEST_CASE("Queries may go on where a cache of keys ends, whose rows are further 
        {std::int64_t{1}, std::int64_t{4}, attention_tile + 1, 2 * attention_tile + 2})
     for (const bool is_causal : {true, false}) {
       const std::int64_t past = 11;
-      const Inputs in({.batch = 3,
-                       .queries = queries,
-                       .keys = past + queries,
-                       .heads = 4,
-                       .kv_heads = 2,
-                       .key_stride = past + queries + 5,
-                       .first_query = past,
-                       .is_causal = is_causal},
-                      5, {.padding = 1});
+      const AttentionInputs in({.batch = 3,
+                                .queries = queries,
+                                .keys = past + queries,
+                                .heads = 4,
+                                .kv_heads = 2,
+                                .key_stride = past + queries + 5,
+                                .first_query = past,
+                                .is_causal = is_causal},
+                               5, {.padding = 1});
       CAPTURE(queries);
       CAPTURE(is_causal);
       check_exact(in);
@@ -232,7 +138,7 @@ TEST_CASE("Queries may go on where a cache of keys ends, whose rows are further 
 
 TEST_CASE("Tokens one at a time give what all of them at once give") {
   const std::int64_t tokens = 2 * attention_tile + 2;
-  const Inputs in({.batch = 1, .queries = tokens, .keys = tokens, .heads = 2, .is_causal = true}, 4);
+  const AttentionInputs in({.batch = 1, .queries = tokens, .keys = tokens, .heads = 2, .is_causal = true}, 4);
   const Twin exact = exact_attention(in, {});
   FloatMatrix out(tokens, 8, 4);
   for (std::int64_t t = 0; t < tokens; ++t) {
@@ -243,17 +149,17 @@ TEST_CASE("Tokens one at a time give what all of them at once give") {
         out.view.rows_from(t, 1), room.scratch());
     CHECK(room.guard_untouched());
   }
-  CHECK(error_in_units(out.view, exact) <= tolerance(in));
+  CHECK(error_in_units(out.view, exact) <= attention_tolerance(in));
 }
 
 TEST_CASE("A causal query whose keys are all masked averages those that it may read") {
-  const Inputs in({.batch = 2, .queries = 6, .keys = 6, .heads = 2, .is_causal = true}, 8);
+  const AttentionInputs in({.batch = 2, .queries = 6, .keys = 6, .heads = 2, .is_causal = true}, 8);
   check_exact(in, std::vector<float>{0, 0, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0});
 }
 
 TEST_CASE("A scale of its own takes the place of one over the root of the head's width") {
   for (const float scale : {1.0f, 0.125f, -0.5f}) {
-    const Inputs in({.batch = 1, .queries = 70, .keys = 13, .heads = 2, .scale = scale}, 6);
+    const AttentionInputs in({.batch = 1, .queries = 70, .keys = 13, .heads = 2, .scale = scale}, 6);
     CAPTURE(scale);
     CHECK(error_in_units(attend(in, {}).view, exact_attention(in, {})) <=
           2 * 36 * std::abs(static_cast<double>(scale)) + 13 + 16);
@@ -293,7 +199,7 @@ TEST_CASE("A relative bias is added to each score by head and distance") {
                              .scale = 1.0f};
         if (is_causal) shape.first_query = 3;
         shape.bias = {.table = table.view, .max_distance = 30, .is_bidirectional = !is_causal};
-        const Inputs in(shape, 4);
+        const AttentionInputs in(shape, 4);
         CAPTURE(is_causal);
         CAPTURE(queries);
         check_exact(in, {}, &table);
@@ -304,14 +210,14 @@ TEST_CASE("A masked key stays masked whatever its bias") {
   StoredMatrix table(8, 2, tenon::DType::f32, 9);
   AttentionShape shape{.batch = 1, .queries = 5, .keys = 5, .heads = 2};
   shape.bias = {.table = table.view, .max_distance = 16};
-  check_exact(Inputs(shape, 4), std::vector<float>{1, 0, 1, 1, 0}, &table);
+  check_exact(AttentionInputs(shape, 4), std::vector<float>{1, 0, 1, 1, 0}, &table);
 }
 
 TEST_CASE("Grouped causal attention with a bias has the same bits with any number of threads") {
   const StoredMatrix table(32, 6, tenon::DType::bf16, 9);
   AttentionShape shape{.batch = 2, .queries = 130, .keys = 130, .heads = 6, .kv_heads = 3, .is_causal = true};
   shape.bias = {.table = table.view, .is_bidirectional = false};
-  const Inputs in(shape, 16);
+  const AttentionInputs in(shape, 16);
   const FloatMatrix alone = attend(in, {});
   for (const int threads : {2, 3, 5}) {
     Team team(threads, attention_scratch_bytes(130, 130, 16));

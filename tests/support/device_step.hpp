@@ -90,8 +90,8 @@ class DeviceSlot {
   std::deque<SideBias> biases_{};
 };
 
-/// Runs `op`; what the output holds on the host goes to the device before, and comes back with what the step wrote. An
-/// input that lies where the output does is written over. Recorded and replayed over the same memory the step must write
+/// Runs `op`; what the output and the state hold on the host goes to the device before, and comes back with what the step
+/// wrote. An input that lies where the output does is written over. Recorded and replayed over the same memory the step must write
 /// the same again. Returns its fault.
 [[nodiscard]] inline std::int32_t run_on_device(std::string_view op, const StepContext& host) {
   const DeviceFunctions functions = test_device().functions(op);
@@ -110,6 +110,12 @@ class DeviceSlot {
   std::vector<TensorView> weights(host.weights.begin(), host.weights.end());
   for (TensorView& weight : weights) weight = views.of(weight);
   call.weights = weights;
+  const StateView& kept = host.state;
+  const std::span<const std::byte> kept_before(
+      reinterpret_cast<const std::byte*>(kept.data),
+      static_cast<std::size_t>(kept.sequences * kept.capacity * kept.width * 4));
+  DeviceBytes state(kept_before);
+  if (kept.data != nullptr) call.state.data = reinterpret_cast<float*>(state.data());
   DeviceBytes room(functions.scratch == nullptr ? 0 : functions.scratch(call));
   DeviceBytes fault(sizeof(std::int32_t));
 
@@ -124,11 +130,14 @@ class DeviceSlot {
   CHECK(lane.counts().steps == counts.steps + 1);
   CHECK(room.guard_untouched());
   CHECK(output.guard_untouched());
+  CHECK(state.guard_untouched());
   const std::vector<std::byte> written = output.on_host();
+  const std::vector<std::byte> kept_after = state.on_host();
   std::int32_t found = 0;
   std::memcpy(&found, fault.on_host().data(), sizeof found);
 
   lane.upload(output.data(), before);
+  lane.upload(state.data(), kept_before);
   lane.begin_recording();
   try {
     run();
@@ -139,6 +148,8 @@ class DeviceSlot {
   const std::unique_ptr<DeviceRecording> recording = lane.end_recording();
   lane.replay(*recording);
   CHECK(output.on_host() == written);
+  CHECK(state.on_host() == kept_after);
+  if (!kept_after.empty()) std::memcpy(kept.data, kept_after.data(), kept_after.size());
   if (!written.empty()) std::memcpy(host.output.data, written.data(), written.size());
   return found;
 }

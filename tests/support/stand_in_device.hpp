@@ -69,6 +69,8 @@ class StandInDevice : public Device {
       expect(owner_.owns(context.output.data, context.output.bytes()));
       for (const TensorView& weight : context.weights)
         expect(weight.data == nullptr || owner_.owns(weight.data, weight.bytes()));
+      if (const StateView& state = context.state; state.data != nullptr)
+        expect(owner_.owns(state.data, state.sequences * state.capacity * state.width * 4));
       if (context.slot != nullptr)
         for (const SideTerm* side = context.slot->terms.first; side != nullptr; side = side->next) {
           expect(owner_.owns(side->term.a.data, side->term.a.bytes()));

@@ -114,7 +114,7 @@ struct StateView {
   std::int64_t capacity = 0;
   std::int64_t width = 0;
 
-  [[nodiscard]] float* row(std::int64_t sequence, std::int64_t token) const noexcept {
+  [[nodiscard]] constexpr float* row(std::int64_t sequence, std::int64_t token) const noexcept {
     return data + (sequence * capacity + token) * width;
   }
 };

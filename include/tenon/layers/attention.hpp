@@ -7,6 +7,7 @@
 
 #include <tenon/core/compiled.hpp>
 #include <tenon/kernels/attention.hpp>
+#include <tenon/layers/attention_keys.hpp>
 #include <tenon/layers/linear.hpp>
 
 #include <cstring>
@@ -126,43 +127,39 @@ struct SelfAttention {
 };
 
 #if TENON_HAS_BODIES
+/// Writes the keys and values of this call behind those that the state has.
+TENON_INLINE void keep_keys(const StepContext& context) {
+  const kernels::ConstMatrix k = context.inputs[1].const_matrix();
+  const kernels::ConstMatrix v = context.inputs[2].const_matrix();
+  const std::int64_t tokens = k.rows / context.inputs[1].extent(0);
+  for (std::int64_t i = 0; i < k.rows; ++i) {
+    float* const row = context.state.row(i / tokens, context.past + i % tokens);
+    std::memcpy(row, k.row(i), static_cast<std::size_t>(k.cols) * sizeof(float));
+    std::memcpy(row + k.cols, v.row(i), static_cast<std::size_t>(k.cols) * sizeof(float));
+  }
+}
+
 TENON_INLINE void attention_step(const StepContext& context) {
   const WireView& q = context.inputs[0];
-  const WireView& k = context.inputs[1];
-  const WireView& v = context.inputs[2];
   const std::span<const float> mask =
       context.inputs.size() > 3 ? context.inputs[3].values() : std::span<const float>{};
   const auto& params = context.params.integers;
-  const std::int64_t batch = q.extent(0);
-  kernels::AttentionShape shape{.batch = batch,
-                                .queries = q.rows() / batch,
-                                .keys = k.rows() / batch,
+  const AttentionKeys keys = attention_keys(context);
+  if (context.state.data != nullptr) keep_keys(context);
+  kernels::AttentionShape shape{.batch = q.extent(0),
+                                .queries = q.rows() / q.extent(0),
+                                .keys = keys.count,
                                 .heads = params[0],
                                 .kv_heads = params[1],
+                                .key_stride = keys.stride,
+                                .first_query = keys.first_query,
                                 .is_causal = params[2] != 0,
                                 .scale = params[3] != 0 ? 1.0f : 0.0f};
   if (!context.weights.empty() && context.weights[0].data != nullptr)
     shape.bias = {.table = weight_matrix(context.weights[0]),
                   .max_distance = params[4],
                   .is_bidirectional = params[2] == 0};
-  kernels::ConstMatrix keys = k.const_matrix();
-  kernels::ConstMatrix values = v.const_matrix();
-  if (const StateView& state = context.state; state.data != nullptr) {
-    if (!mask.empty())
-      throw error(ErrorCode::bad_argument, "Attention: a mask cannot be given together with a KvCache");
-    const std::int64_t width = k.width();
-    for (std::int64_t i = 0; i < k.rows(); ++i) {
-      float* const row = state.row(i / shape.keys, context.past + i % shape.keys);
-      std::memcpy(row, keys.row(i), static_cast<std::size_t>(width) * sizeof(float));
-      std::memcpy(row + width, values.row(i), static_cast<std::size_t>(width) * sizeof(float));
-    }
-    keys = {state.data, batch * state.capacity, width, state.width};
-    values = {state.data + width, batch * state.capacity, width, state.width};
-    shape.keys += context.past;
-    shape.key_stride = state.capacity;
-    shape.first_query = context.past;
-  }
-  kernels::attention(q.const_matrix(), keys, values, mask, shape, context.output.matrix(), context.workers);
+  kernels::attention(q.const_matrix(), keys.k, keys.v, mask, shape, context.output.matrix(), context.workers);
 }
 #endif
 

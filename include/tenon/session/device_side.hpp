@@ -59,6 +59,8 @@ class DeviceSide {
 
   /// Copies the inputs to where the workspace has their wires.
   void take_inputs(std::span<const TensorView> inputs, std::span<const WireView> wires) {
+    if (is_fault_stale_) lane_->clear(fault_.data(), fault_.bytes());
+    is_fault_stale_ = false;
     for (std::size_t i = 0; i < inputs.size(); ++i)
       lane_->upload(wires[index(program_.inputs[i])].data,
                     {inputs[i].data, static_cast<std::size_t>(inputs[i].bytes())});
@@ -85,12 +87,20 @@ class DeviceSide {
     std::int32_t fault = 0;
     std::memcpy(&fault, outputs_.data(), sizeof fault);
     if (fault == 0) return;
-    lane_->clear(fault_.data(), fault_.bytes());
     const Step& step = program_.steps[static_cast<std::size_t>(fault - 1)];
     throw error(ErrorCode::bad_argument,
                 concat(step.op, " ", program_.text_of(step.path),
                        ": an input has a value that it cannot take (an id outside its table)"),
                 {.layer = std::string(program_.text_of(step.path))});
+  }
+
+  /// After a pass that failed: nothing of it writes later, and what its steps could not take is not the next one's to say.
+  void abandon_pass() noexcept {
+    is_fault_stale_ = true;
+    try {
+      lane_->wait();
+    } catch (...) { // the device failed, which is what the caller throws
+    }
   }
 
   /// Of the last pass, on the host.
@@ -105,7 +115,8 @@ class DeviceSide {
   MemorySource pinned_;
   std::vector<DeviceFunctions> functions_;
   std::unique_ptr<DeviceLane> lane_;
-  Buffer fault_;     ///< [1] I32 on the device
+  Buffer fault_; ///< [1] I32 on the device
+  bool is_fault_stale_ = false;
   Buffer outputs_{}; ///< on the host
   std::vector<TensorView> views_{};
 };

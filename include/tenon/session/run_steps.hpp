@@ -18,8 +18,6 @@ TENON_INLINE void SessionState::run(std::span<const TensorView> inputs) {
 }
 
 TENON_INLINE void SessionState::run(std::span<const TensorView> inputs, StateTable& states) {
-  if (device_)
-    throw error(ErrorCode::unsupported, "run: a KvCache is the host's; this session's model is on a device");
   const Dims dims = dims_of_inputs(program_, inputs, workspace_);
   states.begin(dims, this, generation_);
   workspace_.reserve_for_states(states.capacity());
@@ -48,15 +46,16 @@ TENON_INLINE void SessionState::compute(std::span<const TensorView> inputs, cons
           const_cast<std::byte*>(inputs[i].data); // steps read inputs, never write
   }
   try {
-    if (device_) {
+    if (device_ && states_ == nullptr) {
       const PassKey key{dims, attached_, workspace_.activations(), workspace_.scratch().data()};
       recorder_.run(device_->lane(), key, [&] { run_steps(wires); });
-      device_->give_outputs(wires);
     } else {
-      run_steps(wires);
+      run_steps(wires); // with a cache each pass has other arguments: how many tokens came before
     }
+    if (device_) device_->give_outputs(wires);
   } catch (...) {
     workspace_.lay_out_again(); // a loop may have left its buffers in each other's places
+    if (device_) device_->abandon_pass();
     throw;
   }
 }

@@ -148,7 +148,7 @@ class Session {
   }
   /// From now on a pass that is like the one before it in dimensions and in what is attached is recorded (on CUDA as a
   /// graph), and then replayed: the host goes through the steps no more. Another input or `Guard::rescale` needs no new
-  /// recording. Off by default.
+  /// recording. Passes with a KvCache are not recorded: each has more tokens behind it. Off by default.
   void record_passes(bool records = true) {
     static_cast<void>(residency());
     state_.record_passes(records);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What steps keep from one call to the next (keys and values of attentions), below its type: one buffer in the ledger,
-// how many tokens it holds, and under which adapters they were computed. Used after another adapter was attached it is
-// an error and not a wrong answer.
+// What steps keep from one call to the next (keys and values of attentions), below its type: one buffer of the model's
+// memory, in its ledger, how many tokens it holds, and under which adapters they were computed. Used after another adapter
+// was attached it is an error and not a wrong answer.
 #pragma once
 
 #include <tenon/core/error.hpp>
