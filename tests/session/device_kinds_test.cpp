@@ -134,6 +134,45 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("A bias at an op whose step on a device adds none is refused by name in every mode") {
+  using Own = NormSlots<Normalization<"mine", 6, Epsilon{}, "OwnNorm", &layer_norm_step, 1>>;
+  const TemporaryFolder folder;
+  write_checkpoint<Own>(folder.file("own.safetensors"));
+  const auto gpu = std::make_shared<StandInDevice>(program_of<Own>());
+  const auto model = open<Own, on_device>(folder.file("own.safetensors"), gpu);
+  RandomTensors tensors(5, DType::f32);
+  tensors.add("diffusion_model.mine.diff_b", {6});
+  tensors.write(folder.file("bias.safetensors"));
+  const auto bias = load_adapter<Own>(folder.file("bias.safetensors"));
+  Session<Own, on_device> session(model);
+  in_each_mode([&]<class Mode>(Mode) {
+    CHECK(
+        refusal([&] { (void)session.attach<Mode>(bias); }) ==
+        concat("attach (", attach_mode_name(Mode::mode), "): ", folder.file("bias.safetensors"),
+               " has a bias at mine, and a device's step of OwnNorm adds none; open the model on the host"));
+  });
+}
+
+TEST_CASE("A device holds of an adapter what it reads: nothing of DoRA, of GLoRA what is for biases") {
+  OnDevice<Mlp> f;
+  Session session(f.moved);
+  for (const auto& [kind, bytes] :
+       {std::pair{"DORA", 0}, {"LORA8", 0}, {"GLORA", 2 * 4 * (10 + 6)}, {"DIFF", 4 * (10 + 6)}}) {
+    CAPTURE(std::string(kind));
+    const auto adapter = f.load(kind);
+    const DeviceCounts before = session.adapter_copies();
+    session.load(adapter);
+    CHECK(session.is_resident(adapter));
+    CHECK(session.adapter_copies().upload_bytes - before.upload_bytes == bytes);
+    {
+      const Guard guard = session.attach<merged>(adapter);
+      CHECK(session.adapter_copies().upload_bytes - before.upload_bytes == bytes);
+    }
+    session.evict(adapter);
+    CHECK_FALSE(session.is_resident(adapter));
+  }
+}
+
 TEST_CASE("A bias made of the weight comes to a device once, and a new strength moves nothing") {
   OnDevice<Mlp> f;
   FloatTensors tensors; // PEFT's GLoRA with a change of the bias alone

@@ -82,10 +82,10 @@ struct AttachPlan {
   std::int64_t loss_blocks = 0;   ///< of the largest weight, if the loss is measured
   BytesByCategory bytes{};        ///< that the guard will hold
   BytesByCategory device_bytes{}; ///< the same of the device's memory, where the model is on one
-  std::vector<std::int32_t>
-      host_slots{};              ///< of a model on a device, whose overlay the host merges, ascending
+  /// Of a model on a device: the slots whose overlay the host merges, ascending, and what that takes there.
+  std::vector<std::int32_t> host_slots{};
+  HostRoom host_room{};
   std::int64_t placed_count = 0; ///< terms that the device merges
-  HostRoom host_room{};          ///< of the host's part in that
   AttachCost cost{};
   std::uint64_t generation = 0;      ///< of the session when it was counted
   std::span<OverlayNode> replaced{}; ///< of a guard that switches to this plan, by ascending slot
@@ -100,21 +100,21 @@ struct AttachPlan {
   }
   /// Whether there is more than LoRA: layers then need other scratch.
   [[nodiscard]] bool has_deltas() const noexcept { return delta_count > 0 || bias_count > 0; }
-  /// Of a model on a device: whether the host merges the slot's overlay, since something in it is no work of the device's.
+  /// Whether the host merges the slot's overlay for a device, since something in it is no work of the device's.
   [[nodiscard]] bool is_merged_by_host(std::int32_t slot) const noexcept {
     return std::binary_search(host_slots.begin(), host_slots.end(), slot);
   }
   /// Whether the device computes with tensors of adapter `a`.
-  [[nodiscard]] bool is_read_on_device(std::size_t a) const noexcept {
+  [[nodiscard]] bool device_reads(std::size_t a) const noexcept {
     const AdapterData& adapter = *adapters[a];
     return std::any_of(adapter.factors.begin(), adapter.factors.end(),
                        [this](const SlotFactors& factors) { return !is_merged_by_host(factors.slot); }) ||
            std::any_of(adapter.biases.begin(), adapter.biases.end(),
-                       [](const SlotBias& bias) { return tenon::is_read_on_device(bias); });
+                       [](const SlotBias& bias) { return is_read_on_device(bias); });
   }
   /// Floats of a bias that are made when it is attached.
   [[nodiscard]] std::int64_t made_count(const SlotBias& bias) const noexcept {
-    if (!session->is_on_device() || tenon::is_read_on_device(bias)) return bias.made_count();
+    if (!session->is_on_device() || is_read_on_device(bias)) return bias.made_count();
     return bias.of_weight != nullptr ? bias.made_count() : bias.values.size;
   }
   /// Of adapter `a` at a slot.

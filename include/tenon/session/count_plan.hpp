@@ -74,7 +74,7 @@ inline void count_on_device(AttachPlan& plan) {
   for (std::size_t a = 0; a < plan.adapters.size(); ++a) {
     const auto& adapter = plan.adapters[a];
     const auto here = plan.adapters.begin() + static_cast<std::ptrdiff_t>(a);
-    if (plan.is_read_on_device(a) && std::find(plan.adapters.begin(), here, adapter) == here &&
+    if (plan.device_reads(a) && std::find(plan.adapters.begin(), here, adapter) == here &&
         !plan.session->model().residency->is_resident(*adapter))
       bytes += bytes_of(adapter_pieces(*adapter));
   }

@@ -32,7 +32,7 @@ class DeviceTerms {
     made_ = Buffer(ledger, Category::adapter, floats(plan.made_floats), operation);
     residents_.resize(plan.adapters.size());
     for (std::size_t a = 0; a < residents_.size(); ++a)
-      if (plan.is_read_on_device(a))
+      if (plan.device_reads(a))
         residents_[a] = plan.session->model().residency->use(plan.adapters[a], *plan.session->lane());
   }
 

@@ -27,9 +27,15 @@ struct AdapterPiece {
   std::int64_t offset = 0;
 };
 
-/// Whether a device multiplies by them: it reads no numbers of 8 bits.
+/// Whether a device takes factors of these types: it reads no numbers of 8 bits.
 [[nodiscard]] inline bool is_read_on_device(const SlotFactors& factors) noexcept {
   return is_weight_dtype(factors.a.dtype) && is_weight_dtype(factors.b.dtype);
+}
+/// Whether the host merges the slot of a device whenever `adapter` is attached: it changes it by other kinds too (GLoRA).
+[[nodiscard]] inline bool has_delta_at(const AdapterData& adapter, std::int32_t slot) noexcept {
+  const auto at = std::lower_bound(adapter.deltas.begin(), adapter.deltas.end(), slot,
+                                   [](const SlotDelta& delta, std::int32_t key) { return delta.slot < key; });
+  return at != adapter.deltas.end() && at->slot == slot;
 }
 /// Whether a device reads the values as they are stored. Others are made on the host when they are attached.
 [[nodiscard]] inline bool is_read_on_device(const SlotBias& bias) noexcept {
@@ -46,7 +52,7 @@ struct AdapterPiece {
     add(m.data, ((m.rows - 1) * m.stride + m.cols) * dtype_bytes(m.dtype));
   };
   for (const SlotFactors& factors : adapter.factors) {
-    if (!is_read_on_device(factors)) continue;
+    if (!is_read_on_device(factors) || has_delta_at(adapter, factors.slot)) continue;
     add_matrix(factors.a);
     add_matrix(factors.b);
     add(factors.row_gain, factors.b.rows * dtype_bytes(DType::f32));
