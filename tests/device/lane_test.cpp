@@ -225,6 +225,21 @@ TEST_CASE("A lane whose staging memory the budget refuses uploads once there is 
   CHECK(downloaded(to.data(), to.size(), *own.lane) == from);
 }
 
+TEST_CASE("A lane that has staging memory uploads anything through it where there is room for no more") {
+  OwnLane own;
+  const std::vector<std::byte> from = some_bytes(9 * MiB + 13, 7);
+  DeviceBytes to(9 * MiB + 13);
+  test_lane().wait();
+  own.lane->upload(to.data(), std::span(from).first(100));
+  const BytesByCategory held = own.host.current();
+  own.host.set_budget(held.budgeted());
+  for (int again = 0; again < 2; ++again) {
+    own.lane->upload(to.data(), from);
+    CHECK(own.host.current() == held);
+    CHECK(downloaded(to.data(), to.size(), *own.lane) == from);
+  }
+}
+
 TEST_CASE("Device memory comes in blocks on a boundary, and goes back to where it came from") {
   const MemorySource source = test_device().memory();
   CHECK(source == test_device().memory());

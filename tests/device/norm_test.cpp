@@ -4,6 +4,7 @@
 #include "support/step_case.hpp"
 
 #include <tenon/layers/combine.hpp>
+#include <tenon/layers/group_norm.hpp>
 #include <tenon/layers/norm.hpp>
 
 using namespace tenon;
@@ -56,17 +57,49 @@ TEST_CASE("A device's norm computes with what its slot has in the weight's place
   CHECK(difference(pristine, expected) > 0.1);
 }
 
-TEST_CASE("A device's norm refuses what is attached beside its weight") {
-  StepCase one;
-  one.input({5, 13}).weight(DType::f32, {13}).weight(DType::f32, {13}).output({5, 13});
-  ActiveSlot slot{.weight = one.context.weights[0], .base = one.context.weights[0]};
+TEST_CASE("A device's norm adds its bias with the changes that are attached to it") {
+  for (const DType dtype : weight_dtypes)
+    for (const std::string_view op : {"LayerNorm", "AddNorm", "GroupNorm"}) {
+      CAPTURE(std::string(op));
+      StepCase one;
+      one.input({2, 5, 31}).weight(dtype, {31}).weight(dtype, {31}).output({2, 5, 31});
+      if (op == "AddNorm") one.input({2, 5, 31});
+      one.context.params = {.integers = {1}, .reals = {1e-5f}};
+      one.context.has_deltas = true;
+      ActiveSlot slot{.weight = one.stored(dtype, {31}), .base = one.context.weights[0]};
+      SideBias added{.term = {.values = weight_vector(one.stored(dtype, {31})), .scale = 0.5f}};
+      SideBias grown{.term = {.values = weight_vector(one.stored(DType::f32, {7})),
+                              .scale = -2.0f,
+                              .action = kernels::BiasAction::grow_by,
+                              .first = 20}};
+      slot.biases.add(added);
+      slot.biases.add(grown);
+      one.context.slot = &slot;
+      const std::vector<float> expected = one.on_host(op == "LayerNorm" ? &layer_norm_step
+                                                      : op == "AddNorm" ? &add_norm_step
+                                                                        : &group_norm_step);
+      CHECK(difference(one.on_device(op), expected) <= device_tolerance);
+      CHECK(difference(one.over(0).on_device(op), expected) <= device_tolerance);
+    }
+}
+
+TEST_CASE("A device's norm refuses what it does not compute beside its weight") {
+  const auto check = [](std::string_view op, auto add) {
+    StepCase one;
+    one.input({5, 13}).weight(DType::f32, {13}).weight(DType::f32, {13}).output({5, 13});
+    one.context.params.integers[0] = 13;
+    ActiveSlot slot{.weight = one.context.weights[0], .base = one.context.weights[0]};
+    add(slot);
+    one.context.slot = &slot;
+    CHECK_THROWS_WITH_AS((void)one.on_device(op),
+                         "on a device: this layer's step computes nothing beside its weight but LoRA of an "
+                         "embedding and a norm's bias; attach merged",
+                         error);
+  };
   SideBias bias{};
-  slot.biases.add(bias);
-  one.context.slot = &slot;
-  CHECK_THROWS_WITH_AS((void)one.on_device("LayerNorm"),
-                       "on a device: this layer's step computes nothing beside its weight but LoRA of an "
-                       "embedding; attach merged",
-                       error);
+  SideTerm term{};
+  check("RmsNorm", [&](ActiveSlot& slot) { slot.biases.add(bias); });
+  check("LayerNorm", [&](ActiveSlot& slot) { slot.terms.add(term); });
 }
 
 TEST_CASE("RmsNorm on a device is the host's, of rows and of their heads") {

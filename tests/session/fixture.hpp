@@ -66,14 +66,14 @@ template <class Net, Config C>
 template <class Net>
 struct Fixture {
   TemporaryFolder folder{};
-  Ledger ledger{};
+  Ledger ledger;
   Model<Net> model;
   Adapter<Net> tone;
   Adapter<Net> other;
 
-  explicit Fixture(DType dtype = DType::f32)
-      : model((write_checkpoint<Net>(folder.file("model.safetensors"), 1, dtype),
-               open<Net>(folder.file("model.safetensors"), {.ledger = &ledger}))),
+  explicit Fixture(DType dtype = DType::f32, const MemorySource& source = system_memory())
+      : ledger(source), model((write_checkpoint<Net>(folder.file("model.safetensors"), 1, dtype),
+                               open<Net>(folder.file("model.safetensors"), {.ledger = &ledger}))),
         tone(load_adapter<Net>(write_adapter<Net>(folder.file("tone"), 4, 8, 2), {.ledger = &ledger})),
         other(load_adapter<Net>(write_adapter<Net>(folder.file("other"), 3, 3, 3), {.ledger = &ledger})) {}
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adapters of every kind attached to a session's linears and convolutions, beside the weights and merged into them, against outputs of
-// PEFT's and LyCORIS's own forward passes (tests/goldens/kinds).
+// PEFT's and LyCORIS's own forward passes (tests/goldens/kinds); and merged on a device, which must be the same bits.
+#include "support/stand_in_device.hpp"
 #include "support/table.hpp"
 
 #include <tenon/tenon.hpp>
@@ -54,6 +55,17 @@ void check_in_place(const Model<Net>& model, const Adapter<Net>& adapter, double
   CHECK(session(x) == base);
 }
 
+constexpr Config on_device{.memory = device};
+
+/// The case merged on a device, against the output of a session on the host that has it merged.
+template <class Net>
+void check_on_device(const Model<Net, on_device>& model, const Adapter<Net>& adapter, double strength,
+                     const TensorView& x, const Tensor& expected) {
+  Session<Net, on_device> session(model);
+  const Guard guard = session.template attach<merged>(adapter, strength);
+  CHECK(session(x) == expected);
+}
+
 /// All cases that have outputs for the net's one module.
 template <class Net>
 int check_module(const std::string& module) {
@@ -78,6 +90,8 @@ int check_module(const std::string& module) {
   }
   const auto model = open<Net>(folder + "base.safetensors");
   const auto own = open<Net>(folder + "base.safetensors", {.own_weights = true});
+  const auto moved =
+      open<Net, on_device>(folder + "base.safetensors", std::make_shared<StandInDevice>(program_of<Net>()));
   int checked = 0;
   for (const std::vector<std::string>& row : read_table(folder + "manifest.tsv")) {
     const auto golden = goldens.at(row[1]).find(row[0] + "/" + module);
@@ -106,7 +120,9 @@ int check_module(const std::string& module) {
     CHECK(session(x) == base);
     {
       const Guard guard = session.template attach<merged>(adapter, strength);
-      CHECK(relative_error(*golden, session(x)) <= tolerance);
+      const Tensor y = session(x);
+      CHECK(relative_error(*golden, y) <= tolerance);
+      check_on_device<Net>(moved, adapter, strength, x, y);
     }
     CHECK(session(x) == base);
     // what stays is scratch, which is the session's

@@ -78,6 +78,12 @@ class StandInDevice : public Device {
           // the host's functions know only the term's own: as a device, let them see what is in memory now
           const_cast<SideTerm*>(side)->term.scale = *side->term.scale_at;
         }
+      if (context.slot != nullptr)
+        for (const SideBias* side = context.slot->biases.first; side != nullptr; side = side->next) {
+          expect(is_weight_dtype(side->term.values.dtype));
+          expect(owner_.owns(side->term.values.data,
+                             side->term.values.size * dtype_bytes(side->term.values.dtype)));
+        }
       context.workers = kernels::Workers(kernels::Scratch(scratch));
       function(context);
       ++count(&DeviceCounts::steps);
@@ -88,6 +94,9 @@ class StandInDevice : public Device {
       expect(owner_.owns(base.data, base.bytes()) && owner_.owns(out, base.bytes()));
       expect(std::ssize(room) >= owner_.merge_room_bytes(std::ssize(terms)) &&
              (room.empty() || owner_.owns(room.data(), std::ssize(room))));
+      for (const kernels::LowRankTerm& term : terms)
+        for (const kernels::WeightMatrix& factor : {term.a, term.b})
+          expect(is_weight_dtype(factor.dtype) && owner_.owns(factor.data, factor.bytes()));
       std::vector<std::byte> copy(base.data, base.data + base.bytes());
       std::vector<std::byte> scratch(static_cast<std::size_t>(kernels::merge_scratch_bytes) + 64);
       kernels::WeightMatrix pristine = base;
@@ -169,8 +178,14 @@ class StandInDevice : public Device {
     if (self.refuse_after > 0) --self.refuse_after;
     auto* const block =
         static_cast<std::byte*>(::operator new(bytes, std::align_val_t{device_alignment}, std::nothrow));
+    if (block == nullptr) return nullptr;
     std::memset(block, 0xff, bytes); // NaNs
-    self.blocks_[block] = static_cast<std::int64_t>(bytes);
+    try {
+      self.blocks_[block] = static_cast<std::int64_t>(bytes);
+    } catch (const std::bad_alloc&) {
+      ::operator delete(block, std::align_val_t{device_alignment});
+      return nullptr;
+    }
     return block;
   }
   static void release(void* block, std::size_t, void* context) noexcept {

@@ -20,6 +20,11 @@ namespace tenon {
           .first_row = factors.first_row};
 }
 
+/// What a bias changes at a strength; a whole one takes the module's place whatever the strength, as PEFT has it.
+[[nodiscard]] inline float bias_scale(const SlotBias& bias, double strength) noexcept {
+  return bias.action == kernels::BiasAction::replace ? 1.0f : static_cast<float>(bias.scale * strength);
+}
+
 /// The term for the pristine weight `base`. W c, `bias.made_count()` floats, goes to `made` and is made here, with a
 /// pass over its rows; scratch as `multiply_scratch_bytes(1, out, in)`.
 [[nodiscard]] inline kernels::BiasTerm bias_term(const SlotBias& bias, double strength,
@@ -33,10 +38,7 @@ namespace tenon {
                          {made, 1, bias.rows, bias.rows}, workers);
     values = {reinterpret_cast<const std::byte*>(made), DType::f32, bias.rows};
   }
-  const bool is_replaced =
-      bias.action == kernels::BiasAction::replace; // whole, whatever the strength: as PEFT
-  return {values, is_replaced ? 1.0f : static_cast<float>(bias.scale * strength), bias.action,
-          bias.first_row};
+  return {values, bias_scale(bias, strength), bias.action, bias.first_row};
 }
 
 /// The term of any other kind for the pristine weight `base`. Its gains, `delta.gain_count(...)` floats, go to

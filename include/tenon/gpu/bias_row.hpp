@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bias of a product on a device: every row of y begins as the stored bias with what adapters do to it
-// (kernels/bias_term.hpp), and the product is added to that. Cost: one write of y, and out operations a term.
+// Biases on a device: the stored bias with what adapters do to it (kernels/bias_term.hpp), made for each pass. A norm adds
+// it; every row of a product's y begins as it, and the product is added to that. Cost: out operations a term, and for a
+// product one write of y.
 #pragma once
 
 #include <tenon/gpu/queue.hpp>
@@ -57,13 +58,35 @@ struct AddBiasTerm {
   }
 };
 
-/// Scratch of `begin_with_bias` for `out` outputs.
+/// Scratch of `bias_with_terms` and `begin_with_bias` for `out` outputs.
 [[nodiscard]] constexpr std::int64_t bias_scratch_bytes(std::int64_t out) noexcept {
   return DeviceScratch::rounded(2 * out * 4);
 }
 
+/// bias [out] with the changes of `terms`, floats that lie in `scratch`. The list's nodes are the host's, what they view the
+/// device's. Throws `error{wrong_dtype}`.
+[[nodiscard]] inline kernels::WeightVector bias_with_terms(Queue& queue, kernels::WeightVector bias,
+                                                           const AttachedList<kernels::BiasTerm>& terms,
+                                                           std::int64_t out, DeviceScratch scratch) {
+  float* const own = scratch.take<float>(2 * out);
+  float* const row = own + out;
+  if (bias.empty())
+    queue.clear(reinterpret_cast<std::byte*>(own), 2 * out * 4);
+  else
+    fill_rows(queue, bias, {own, 2, out, out}); // both at once
+  for (const SideBias* side = terms.first; side != nullptr; side = side->next) {
+    const kernels::BiasTerm& term = side->term;
+    with_storage(term.values.dtype, [&]<class Storage>(Storage) {
+      for_each_index(queue, term.values.size,
+                     AddBiasTerm<Storage>{StoredPointer<Storage>(term.values.data), own, row, term.first,
+                                          term.scale, term.action});
+    });
+  }
+  return {reinterpret_cast<const std::byte*>(row), DType::f32, out};
+}
+
 /// y [rows, out] = bias [out] with the changes of `terms`, in every row. False, with y unchanged, where there is neither.
-/// The list's nodes are the host's, what they view the device's. Throws `error{wrong_dtype}`.
+/// Throws as `bias_with_terms`.
 inline bool begin_with_bias(Queue& queue, kernels::WeightVector bias,
                             const AttachedList<kernels::BiasTerm>* terms, kernels::Matrix y,
                             DeviceScratch scratch) {
@@ -73,21 +96,7 @@ inline bool begin_with_bias(Queue& queue, kernels::WeightVector bias,
     fill_rows(queue, bias, y);
     return true;
   }
-  float* const own = scratch.take<float>(2 * y.cols);
-  float* const row = own + y.cols;
-  if (bias.empty())
-    queue.clear(reinterpret_cast<std::byte*>(own), 2 * y.cols * 4);
-  else
-    fill_rows(queue, bias, {own, 2, y.cols, y.cols}); // both at once
-  for (const SideBias* side = terms->first; side != nullptr; side = side->next) {
-    const kernels::BiasTerm& term = side->term;
-    with_storage(term.values.dtype, [&]<class Storage>(Storage) {
-      for_each_index(queue, term.values.size,
-                     AddBiasTerm<Storage>{StoredPointer<Storage>(term.values.data), own, row, term.first,
-                                          term.scale, term.action});
-    });
-  }
-  fill_rows(queue, {reinterpret_cast<const std::byte*>(row), DType::f32, y.cols}, y);
+  fill_rows(queue, bias_with_terms(queue, bias, *terms, y.cols, scratch), y);
   return true;
 }
 

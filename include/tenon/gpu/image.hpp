@@ -52,7 +52,7 @@ inline void group_norm_step(const StepContext& context) {
   const std::int64_t size = x.width() / groups;
   for_each_row(context.device->queue, x.extent(0) * groups, positions * size,
                GroupNormRow{x.values().data(), context.output.values().data(), positions, groups, size,
-                            StoredVector(slot_weight(context)), StoredVector(weight_at(context, 1)),
+                            StoredVector(slot_weight(context, SideTerms::biases)), norm_bias(context),
                             static_cast<double>(context.params.reals[0])});
 }
 

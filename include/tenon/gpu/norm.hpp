@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Normalisations of rows on a device: LayerNorm, AddNorm, RmsNorm (and of each head), L2Normalize, Softmax, with the
 // formulas of kernels/norm.hpp and kernels/softmax.hpp. Mean and variance are two passes in double, as on the host: the
-// passes wait for memory, not for sums. The output may be an input's buffer. Cost: three reads, one write.
+// passes wait for memory, not for sums. The output may be an input's buffer. Cost: three reads, one write; 8 bytes of
+// scratch for each number of a bias that adapters change.
 #pragma once
 
+#include <tenon/gpu/bias_row.hpp>
 #include <tenon/gpu/rows.hpp>
 #include <tenon/gpu/step_weights.hpp>
 
@@ -123,6 +125,18 @@ struct SoftmaxRow {
   }
 };
 
+/// The bias [d] of a step with weights {weight, bias}, with what is attached to its slot's, in the step's scratch.
+[[nodiscard]] inline StoredVector norm_bias(const StepContext& context) {
+  if (context.slot == nullptr || context.slot->biases.empty()) return StoredVector(weight_at(context, 1));
+  const kernels::WeightVector made =
+      bias_with_terms(context.device->queue, weight_vector(weight_at(context, 1)), context.slot->biases,
+                      context.inputs[0].width(), DeviceScratch(context.device->scratch));
+  return {made.data, made.dtype};
+}
+inline std::int64_t norm_bias_scratch(const StepContext& context) {
+  return bias_scratch_bytes(context.inputs[0].width());
+}
+
 /// x, and where there are two, the sum of both [..., d], weight and bias [d] -> as x. params.reals[0]: epsilon.
 inline void layer_norm_step(const StepContext& context) {
   const WireView& x = context.inputs[0];
@@ -131,8 +145,8 @@ inline void layer_norm_step(const StepContext& context) {
                LayerNormRow{{x.values().data(), added},
                             context.output.values().data(),
                             x.width(),
-                            StoredVector(slot_weight(context)),
-                            StoredVector(weight_at(context, 1)),
+                            StoredVector(slot_weight(context, SideTerms::biases)),
+                            norm_bias(context),
                             static_cast<double>(context.params.reals[0])});
 }
 

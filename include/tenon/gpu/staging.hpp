@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The way from any host memory to a device: through two pinned blocks, so that while the device copies one the host
 // fills the other. Small copies share a block; large ones go in chunks. Blocks grow with what goes through, up to
-// `staging_bytes`, and stand in the host's ledger.
+// `staging_bytes`, and stand in the host's ledger; where that has no room for more, what there is serves.
 #pragma once
 
 #include <tenon/gpu/device_memory.hpp>
@@ -50,23 +50,34 @@ class Staging {
 
   /// The block being filled, or the other one once what it held is copied.
   [[nodiscard]] Block& block_with_room(Queue& queue, std::int64_t wanted) {
-    Block* block = &blocks_[current_];
-    if (block->used < block->bytes.bytes()) return *block;
-    if (block->used > 0) block->copied.set(queue);
-    current_ = 1 - current_;
-    block = &blocks_[current_];
-    if (block->used > 0 && !block->copied.is_reached()) {
-      ++waits_;
-      block->copied.wait();
-    }
-    block->used = 0;
+    Block& full = blocks_[current_];
+    if (full.used < full.bytes.bytes()) return full;
+    if (full.used > 0) full.copied.set(queue);
+    Block& next = blocks_[1 - current_];
+    begin_again(next);
     const std::int64_t size = std::min(std::max(wanted, least_staging_bytes), staging_bytes);
-    if (size > block->bytes.bytes()) {
-      block->bytes = {};
-      block->bytes =
-          Buffer(ledger_, Category::scratch, size, "stage a copy to a device", pinned_memory_source());
+    if (size > next.bytes.bytes()) {
+      try {
+        next.bytes =
+            Buffer(ledger_, Category::scratch, size, "stage a copy to a device", pinned_memory_source());
+      } catch (const error&) { // what there is serves, if more slowly: a restore must not fail for this
+        if (next.bytes.bytes() == 0 && full.bytes.bytes() == 0) throw;
+      }
     }
-    return *block;
+    if (next.bytes.bytes() == 0) {
+      begin_again(full);
+      return full;
+    }
+    current_ = 1 - current_;
+    return next;
+  }
+  /// Once the device has copied what the block holds.
+  void begin_again(Block& block) {
+    if (block.used > 0 && !block.copied.is_reached()) {
+      ++waits_;
+      block.copied.wait();
+    }
+    block.used = 0;
   }
 
   Ledger& ledger_;

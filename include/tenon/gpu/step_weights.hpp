@@ -43,17 +43,18 @@ struct StoredVector {
 }
 
 /// What a step computes beside its slot's weight.
-enum class SideTerms : std::uint8_t { none, low_rank };
+enum class SideTerms : std::uint8_t { none, low_rank, biases };
 
 /// The step's first weight, or what its slot has in its place. Throws `error{unsupported}` where something is attached beside
-/// it that this step does not compute: all but LoRA's terms, and those too unless it takes them.
+/// it that this step does not compute: all but what it takes.
 [[nodiscard]] inline TensorView slot_weight(const StepContext& context, SideTerms takes = SideTerms::none) {
   if (context.slot == nullptr) return weight_at(context, 0);
   const ActiveSlot& slot = *context.slot;
-  if (!slot.deltas.empty() || !slot.biases.empty() || (takes == SideTerms::none && !slot.terms.empty()))
+  if (!slot.deltas.empty() || (takes != SideTerms::low_rank && !slot.terms.empty()) ||
+      (takes != SideTerms::biases && !slot.biases.empty()))
     throw error(ErrorCode::unsupported,
-                "on a device: this layer's step computes nothing beside its weight but LoRA of an embedding; "
-                "attach merged");
+                "on a device: this layer's step computes nothing beside its weight but LoRA of an embedding "
+                "and a norm's bias; attach merged");
   return slot.weight;
 }
 

@@ -42,7 +42,8 @@ inline constexpr MeasureLoss measure_loss{};
 struct Expect {
   /// Rows (tokens, over all sequences of all batches) that will go through the net while the guard lives.
   std::int64_t rows = 0;
-  /// Whether a merge may round to 16-bit weights. If not, only float weights are ever merged.
+  /// Whether a merge may round to 16-bit weights. If not, only float weights are ever merged; but for what a device
+  /// computes in no other way.
   bool accept_rounding = false;
 };
 

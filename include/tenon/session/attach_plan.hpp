@@ -6,7 +6,6 @@
 
 #include <tenon/adapters/adapter_data.hpp>
 #include <tenon/core/compiled.hpp>
-#include <tenon/core/sort_by.hpp>
 #include <tenon/session/attach_mode.hpp>
 #include <tenon/session/session_state.hpp>
 
@@ -79,9 +78,14 @@ struct AttachPlan {
   std::int64_t gathered_delta_count = 0;
   std::int64_t bias_count = 0;
   std::int64_t gain_floats = 0;   ///< of DoRA, IA3 and GLoRA's W C, made when it is attached
+  std::int64_t made_floats = 0;   ///< those of biases among them
   std::int64_t loss_blocks = 0;   ///< of the largest weight, if the loss is measured
   BytesByCategory bytes{};        ///< that the guard will hold
   BytesByCategory device_bytes{}; ///< the same of the device's memory, where the model is on one
+  /// Of a model on a device: the slots whose overlay the host merges, ascending, and what that takes there.
+  std::vector<std::int32_t> host_slots{};
+  HostRoom host_room{};
+  std::int64_t placed_count = 0; ///< terms that the device merges
   AttachCost cost{};
   std::uint64_t generation = 0;      ///< of the session when it was counted
   std::span<OverlayNode> replaced{}; ///< of a guard that switches to this plan, by ascending slot
@@ -96,6 +100,23 @@ struct AttachPlan {
   }
   /// Whether there is more than LoRA: layers then need other scratch.
   [[nodiscard]] bool has_deltas() const noexcept { return delta_count > 0 || bias_count > 0; }
+  /// Whether the host merges the slot's overlay for a device, since something in it is no work of the device's.
+  [[nodiscard]] bool is_merged_by_host(std::int32_t slot) const noexcept {
+    return std::binary_search(host_slots.begin(), host_slots.end(), slot);
+  }
+  /// Whether the device computes with tensors of adapter `a`.
+  [[nodiscard]] bool device_reads(std::size_t a) const noexcept {
+    const AdapterData& adapter = *adapters[a];
+    return std::any_of(adapter.factors.begin(), adapter.factors.end(),
+                       [this](const SlotFactors& factors) { return !is_merged_by_host(factors.slot); }) ||
+           std::any_of(adapter.biases.begin(), adapter.biases.end(),
+                       [](const SlotBias& bias) { return is_read_on_device(bias); });
+  }
+  /// Floats of a bias that are made when it is attached.
+  [[nodiscard]] std::int64_t made_count(const SlotBias& bias) const noexcept {
+    if (!session->is_on_device() || is_read_on_device(bias)) return bias.made_count();
+    return bias.of_weight != nullptr ? bias.made_count() : bias.values.size;
+  }
   /// Of adapter `a` at a slot.
   [[nodiscard]] double weight_at(std::size_t a, std::int32_t slot) const noexcept {
     const std::vector<double>* const own = slot_weights[a].get();
@@ -123,6 +144,13 @@ struct AttachPlan {
       if (node != own) count += std::ssize(node->deltas);
     return count;
   }
+  /// Whether the host merges an overlay that the slot's own will lie above.
+  [[nodiscard]] bool is_above_host_merge(std::int32_t slot) const noexcept {
+    const OverlayNode* const own = replaced_at(slot);
+    for (const OverlayNode* node = session->slots().top(slot); node != nullptr; node = node->below)
+      if (node != own && node->is_merged_by_host()) return true;
+    return false;
+  }
   /// Bytes from one overlay to the next in the guard's block.
   [[nodiscard]] std::int64_t overlay_stride(const TensorView& base) const noexcept {
     if (session->is_on_device()) return on_device_boundary(base.bytes());
@@ -133,106 +161,8 @@ struct AttachPlan {
 /// Fills in what follows from session, mode, adapters and weights. Allocates the plan's own lists only.
 TENON_INLINE void count_plan(AttachPlan& plan);
 
-#if TENON_HAS_BODIES
-/// What a device's merge of this slot takes; one merge runs after the other.
-inline void count_merge_room(AttachPlan& plan, std::int32_t slot) {
-  std::int64_t terms = 0;
-  for (const auto& adapter : plan.adapters)
-    terms += std::count_if(adapter->factors.begin(), adapter->factors.end(),
-                           [slot](const SlotFactors& factors) { return factors.slot == slot; });
-  plan.visit_terms_below(slot, [&terms](const kernels::LowRankTerm&) { ++terms; });
-  std::int64_t& room = plan.device_bytes[Category::scratch];
-  room = std::max(room, plan.session->model().device->merge_room_bytes(terms));
-}
-
-/// What a device holds beside overlays: adapters that are not there yet, and the scales of side terms.
-inline void count_on_device(AttachPlan& plan) {
-  std::int64_t& bytes = plan.device_bytes[Category::adapter];
-  for (auto at = plan.adapters.begin(); at != plan.adapters.end(); ++at)
-    if (std::find(plan.adapters.begin(), at, *at) == at &&
-        !plan.session->model().residency->is_resident(**at))
-      bytes += bytes_of(adapter_pieces(**at));
-  if (!plan.writes_weights()) bytes += plan.term_count * static_cast<std::int64_t>(sizeof(float));
-}
-
-TENON_INLINE void count_plan(AttachPlan& plan) {
-  SessionState& session = *plan.session;
-  const bool is_side_path = plan.mode == AttachMode::side_path;
-  plan.slots.clear();
-  plan.term_count = plan.gathered_count = plan.loss_blocks = 0;
-  plan.delta_count = plan.gathered_delta_count = plan.bias_count = plan.gain_floats = 0;
-  plan.slot_weights.resize(plan.adapters.size());
-  plan.bytes = {};
-  plan.device_bytes = {};
-  plan.cost = {};
-  plan.generation = session.adapter_generation();
-  for (const auto& adapter : plan.adapters) {
-    plan.term_count += std::ssize(adapter->factors);
-    for (const SlotFactors& factors : adapter->factors) {
-      plan.slots.push_back(factors.slot);
-      if (is_side_path)
-        plan.cost.flops_per_row += kernels::side_flops(factors.a, factors.b);
-      else
-        plan.cost.add_merge_of(factors.a, factors.b);
-    }
-    plan.delta_count += std::ssize(adapter->deltas);
-    plan.bias_count += std::ssize(adapter->biases);
-    for (const SlotDelta& delta : adapter->deltas) {
-      const TensorView& base = session.slots().source(delta.slot);
-      plan.slots.push_back(delta.slot);
-      plan.gain_floats += delta.gain_count(base.extent(0), base.extent(1));
-      plan.cost.add_delta(delta, base, is_side_path);
-    }
-    for (const SlotBias& bias : adapter->biases)
-      if (bias.of_weight != nullptr) {
-        plan.gain_floats += bias.made_count();
-        plan.cost.add_product(session.slots().source(bias.slot), bias.rows);
-      }
-  }
-  if (session.is_on_device())
-    count_on_device(plan);
-  else if (plan.has_deltas())
-    plan.bytes[Category::scratch] = session.workspace().growth_for_deltas();
-  sort_by(plan.slots, [](std::int32_t a, std::int32_t b) { return a < b; });
-  plan.slots.erase(std::unique(plan.slots.begin(), plan.slots.end()), plan.slots.end());
-
-  constexpr auto size_of = []<class T>(std::int64_t count) {
-    return count * static_cast<std::int64_t>(sizeof(T));
-  };
-  plan.bytes[Category::adapter] = size_of.template operator()<SideBias>(plan.bias_count) +
-                                  size_of.template operator()<float>(plan.gain_floats);
-  if (is_side_path) {
-    plan.bytes[Category::adapter] += size_of.template operator()<SideTerm>(plan.term_count) +
-                                     size_of.template operator()<SideDelta>(plan.delta_count);
-    return;
-  }
-  plan.gathered_count = plan.term_count;
-  plan.gathered_delta_count = plan.delta_count;
-  for (const std::int32_t slot : plan.slots) {
-    const TensorView& base = session.slots().source(slot);
-    plan.visit_terms_below(slot, [&plan](const kernels::LowRankTerm& term) {
-      ++plan.gathered_count;
-      plan.cost.add_merge_of(term.a, term.b);
-    });
-    if (session.is_on_device()) count_merge_room(plan, slot);
-    plan.gathered_delta_count += plan.deltas_below(slot);
-    plan.cost.bytes_read += base.bytes();
-    plan.cost.bytes_written += base.bytes();
-    if (plan.mode == AttachMode::merged)
-      plan.bytes_at_weights()[Category::overlay] += plan.overlay_stride(base);
-  }
-  if (plan.measures_loss) {
-    for (const std::int32_t slot : plan.slots)
-      plan.loss_blocks =
-          std::max(plan.loss_blocks, LossRoom::blocks_of(session.slots().source(slot).extent(0)));
-    plan.bytes[Category::adapter] +=
-        size_of.template operator()<kernels::MergeLoss>(std::ssize(plan.slots) + plan.loss_blocks);
-  }
-  plan.bytes[Category::adapter] +=
-      size_of.template operator()<OverlayNode>(std::ssize(plan.slots)) +
-      size_of.template operator()<kernels::LowRankTerm>(plan.term_count + plan.gathered_count) +
-      size_of.template operator()<kernels::DeltaTerm>(plan.delta_count + plan.gathered_delta_count);
-}
-#endif
-
 } // namespace tenon
+
+#if TENON_HAS_BODIES
+#include <tenon/session/count_plan.hpp>
+#endif

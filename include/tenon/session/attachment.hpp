@@ -4,10 +4,10 @@
 // fail.
 #pragma once
 
-#include <tenon/adapters/terms.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/attach_plan.hpp>
 #include <tenon/session/device_terms.hpp>
+#include <tenon/session/made_terms.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -43,25 +43,7 @@ class Attachment {
   /// throws goes through.
   template <class Watch>
   void fill_terms(const AttachPlan& plan, Watch watch) {
-    std::span<float> gains = gains_;
-    for (const DeltaOrder& order : delta_orders_) {
-      const SlotDelta& delta = *order.delta;
-      const TensorView& base = plan.session->slots().source(delta.slot);
-      const std::int64_t count = delta.gain_count(base.extent(0), base.extent(1));
-      *order.term = delta_term(delta, plan.weight_at(order.adapter, delta.slot), weight_matrix(base),
-                               gains.data(), plan.session->workspace().workers());
-      gains = gains.subspan(static_cast<std::size_t>(count));
-      if (delta.gains == GainSource::magnitude) watch(delta.slot, base.bytes());
-    }
-    for (std::size_t i = 0; i < biases_.size(); ++i) {
-      const SlotBias& bias = *bias_orders_[i].bias;
-      const TensorView& base = plan.session->slots().source(bias.slot);
-      biases_[i].term = bias_term(bias, plan.weight_at(bias_orders_[i].adapter, bias.slot),
-                                  weight_matrix(base), gains.data(), plan.session->workspace().workers());
-      device_terms_.place(bias_orders_[i].adapter, biases_[i].term);
-      gains = gains.subspan(static_cast<std::size_t>(bias.made_count()));
-      if (bias.of_weight != nullptr) watch(bias.slot, AttachCost::bytes_of_rows(base, bias.rows));
-    }
+    made_terms_.make(plan, gains_, device_terms_, watch);
   }
 
   /// Gives terms beside weights the strengths of `plan`, the one it was made from but for its weights. Throws as
@@ -69,13 +51,14 @@ class Attachment {
   void rescale(const AttachPlan& plan) {
     set_scales(plan);
     device_terms_.send_scales(plan, sides_);
-    fill_terms(plan, [](std::int32_t, std::int64_t) {}); // on the host, where nothing fails
+    made_terms_.rescale(plan, gains_, device_terms_); // on the host, where nothing fails
   }
   void set_scales(const AttachPlan& plan) noexcept {
     std::size_t i = 0;
     visit_factors(plan, [&](std::size_t a, const SlotFactors& factors) {
       sides_[i++].term.scale = low_rank_term(factors, plan.weight_at(a, factors.slot)).scale;
     });
+    made_terms_.set_bias_scales(plan);
   }
 
   [[nodiscard]] std::span<OverlayNode> overlays() noexcept { return overlays_; }
@@ -117,36 +100,20 @@ class Attachment {
     return {first, static_cast<std::size_t>(count)};
   }
 
-  [[nodiscard]] kernels::LowRankTerm term_of(const AttachPlan& plan, std::size_t adapter,
-                                             const SlotFactors& factors) const noexcept {
-    kernels::LowRankTerm term = low_rank_term(factors, plan.weight_at(adapter, factors.slot));
-    device_terms_.place(adapter, term);
-    return term;
-  }
-
-  /// Where a delta's term will be; set by `fill_terms`.
-  struct DeltaOrder {
-    const SlotDelta* delta = nullptr;
-    std::size_t adapter = 0;
-    kernels::DeltaTerm* term = nullptr;
-  };
-  struct BiasOrder {
-    const SlotBias* bias = nullptr;
-    std::size_t adapter = 0;
-  };
-
   void make_side_terms(const AttachPlan& plan) {
     sides_ = carve<SideTerm>(plan.term_count);
     side_deltas_ = carve<SideDelta>(plan.delta_count);
     side_slots_.reserve(sides_.size());
     visit_factors(plan, [&](std::size_t a, const SlotFactors& factors) {
-      sides_[side_slots_.size()].term = term_of(plan, a, factors);
+      kernels::LowRankTerm& term = sides_[side_slots_.size()].term;
+      term = low_rank_term(factors, plan.weight_at(a, factors.slot));
+      device_terms_.place(a, term);
       side_slots_.push_back(factors.slot);
     });
     device_terms_.send_scales(plan, sides_);
     for (std::size_t a = 0; a < plan.adapters.size(); ++a)
       for (const SlotDelta& delta : plan.adapters[a]->deltas)
-        delta_orders_.push_back({&delta, a, &side_deltas_[delta_orders_.size()].term});
+        made_terms_.add(delta, a, side_deltas_[made_terms_.delta_count()].term);
   }
   template <class F>
   static void visit_factors(const AttachPlan& plan, F f) {
@@ -156,22 +123,22 @@ class Attachment {
 
   void make_biases(const AttachPlan& plan) {
     biases_ = carve<SideBias>(plan.bias_count);
-    bias_orders_.reserve(biases_.size());
+    std::size_t made = 0;
     for (std::size_t a = 0; a < plan.adapters.size(); ++a)
-      for (const SlotBias& bias : plan.adapters[a]->biases) bias_orders_.push_back({&bias, a});
+      for (const SlotBias& bias : plan.adapters[a]->biases) made_terms_.add(bias, a, biases_[made++].term);
   }
 
   void link_sides(SlotTable& slots) noexcept {
     for (std::size_t i = 0; i < sides_.size(); ++i) slots.add(side_slots_[i], sides_[i]);
     for (std::size_t i = 0; i < side_deltas_.size(); ++i)
-      slots.add(delta_orders_[i].delta->slot, side_deltas_[i]);
-    for (std::size_t i = 0; i < biases_.size(); ++i) slots.add(bias_orders_[i].bias->slot, biases_[i]);
+      slots.add(made_terms_.delta_slot(i), side_deltas_[i]);
+    for (std::size_t i = 0; i < biases_.size(); ++i) slots.add(made_terms_.bias_slot(i), biases_[i]);
   }
   void unlink_sides(SlotTable& slots) noexcept {
     for (std::size_t i = 0; i < sides_.size(); ++i) slots.remove(side_slots_[i], sides_[i]);
     for (std::size_t i = 0; i < side_deltas_.size(); ++i)
-      slots.remove(delta_orders_[i].delta->slot, side_deltas_[i]);
-    for (std::size_t i = 0; i < biases_.size(); ++i) slots.remove(bias_orders_[i].bias->slot, biases_[i]);
+      slots.remove(made_terms_.delta_slot(i), side_deltas_[i]);
+    for (std::size_t i = 0; i < biases_.size(); ++i) slots.remove(made_terms_.bias_slot(i), biases_[i]);
   }
 
   /// Terms slot by slot, within a slot in the order of the adapters, whose factors are in ascending order of
@@ -181,6 +148,7 @@ class Attachment {
     std::vector<std::size_t> next_delta(plan.adapters.size(), 0);
     overlays_ = carve<OverlayNode>(std::ssize(plan.slots));
     const std::span<kernels::LowRankTerm> terms = carve<kernels::LowRankTerm>(plan.term_count);
+    std::span<kernels::LowRankTerm> placed = carve<kernels::LowRankTerm>(plan.placed_count);
     std::span<kernels::LowRankTerm> gathered = carve<kernels::LowRankTerm>(plan.gathered_count);
     const std::span<kernels::DeltaTerm> deltas = carve<kernels::DeltaTerm>(plan.delta_count);
     std::span<kernels::DeltaTerm> gathered_deltas = carve<kernels::DeltaTerm>(plan.gathered_delta_count);
@@ -192,14 +160,17 @@ class Attachment {
     const SlotTable& slots = plan.session->slots();
     for (std::size_t i = 0; i < plan.slots.size(); ++i) {
       const std::size_t first = made;
-      const std::size_t first_delta = delta_orders_.size();
+      const std::size_t first_delta = made_terms_.delta_count();
+      const bool is_placed = plan.session->is_on_device() && !plan.is_merged_by_host(plan.slots[i]);
       for (std::size_t a = 0; a < plan.adapters.size(); ++a) {
         const std::vector<SlotFactors>& factors = plan.adapters[a]->factors;
-        for (; next[a] < factors.size() && factors[next[a]].slot == plan.slots[i]; ++next[a])
-          terms[made++] = term_of(plan, a, factors[next[a]]);
+        for (; next[a] < factors.size() && factors[next[a]].slot == plan.slots[i]; ++next[a], ++made) {
+          terms[made] = low_rank_term(factors[next[a]], plan.weight_at(a, plan.slots[i]));
+          if (is_placed) device_terms_.place(a, placed[made - first] = terms[made]);
+        }
         const std::vector<SlotDelta>& others = plan.adapters[a]->deltas;
         for (; next_delta[a] < others.size() && others[next_delta[a]].slot == plan.slots[i]; ++next_delta[a])
-          delta_orders_.push_back({&others[next_delta[a]], a, &deltas[delta_orders_.size()]});
+          made_terms_.add(others[next_delta[a]], a, deltas[made_terms_.delta_count()]);
       }
       OverlayNode& overlay = overlays_[i];
       overlay.slot = plan.slots[i];
@@ -210,9 +181,16 @@ class Attachment {
       std::size_t room = overlay.terms.size();
       plan.visit_terms_below(overlay.slot, [&room](const kernels::LowRankTerm&) { ++room; });
       overlay.gathered = gathered.first(room);
-      overlay.device_room = device_terms_.merge_room();
       gathered = gathered.subspan(room);
-      overlay.deltas = deltas.subspan(first_delta, delta_orders_.size() - first_delta);
+      if (is_placed) {
+        overlay.device_terms = placed.first(overlay.terms.size());
+        placed = placed.subspan(overlay.terms.size());
+        overlay.device_room = device_terms_.merge_room();
+      } else {
+        overlay.host_rows = device_terms_.host_rows();
+        overlay.host_scratch = device_terms_.host_scratch();
+      }
+      overlay.deltas = deltas.subspan(first_delta, made_terms_.delta_count() - first_delta);
       const auto delta_room =
           overlay.deltas.size() + static_cast<std::size_t>(plan.deltas_below(overlay.slot));
       overlay.gathered_deltas = gathered_deltas.first(delta_room);
@@ -224,12 +202,11 @@ class Attachment {
   Buffer nodes_{};
   std::int64_t carved_ = 0;
   DeviceTerms device_terms_{};
+  MadeTerms made_terms_{};
   std::span<SideTerm> sides_{};
   std::vector<std::int32_t> side_slots_{};
   std::span<SideDelta> side_deltas_{};
-  std::vector<DeltaOrder> delta_orders_{}; ///< of side deltas and of those of overlays, in their order
   std::span<SideBias> biases_{};
-  std::vector<BiasOrder> bias_orders_{};
   std::span<float> gains_{};
   std::span<OverlayNode> overlays_{};
   std::span<kernels::MergeLoss> losses_{};

@@ -16,6 +16,11 @@
 
 namespace tenon {
 
+/// Scratch is the session's from now on; on a device the host's stays with the guard, which may have to merge again.
+inline void leave_scratch(AttachPlan& plan) noexcept {
+  if (!plan.session->is_on_device()) plan.bytes[Category::scratch] = 0;
+}
+
 TENON_INLINE Guard::Guard(AttachPlan plan, ProgressRef progress) : plan_(std::move(plan)), claim_(plan_) {
   SessionState& session = *plan_.session;
   const std::string operation = concat("attach (", attach_mode_name(plan_.mode), ")");
@@ -30,7 +35,7 @@ TENON_INLINE Guard::Guard(AttachPlan plan, ProgressRef progress) : plan_(std::mo
   attachment_.link(session.slots()); // nothing from here on can fail
   overlay_bytes_ = overlays.claim();
   scratch.keep();
-  plan_.bytes[Category::scratch] = 0; // the session's from now on
+  leave_scratch(plan_);
   session.guard_begins();
   attached_ = true;
 }
@@ -68,7 +73,7 @@ TENON_INLINE void Guard::switch_to(AttachPlan next, ProgressRef progress) {
   write(fresh, next, progress);
   fresh.link_instead_of(attachment_, session.slots()); // nothing from here on can fail
   scratch.keep();
-  next.bytes[Category::scratch] = 0; // the session's from now on
+  leave_scratch(next);
   attachment_ = std::move(fresh);
   if (!keeps_bytes) {
     session.overlays().give(std::move(overlay_bytes_));
@@ -130,6 +135,10 @@ TENON_INLINE void Guard::write(Attachment& attachment, const AttachPlan& plan, P
     if (progress) name = slot_path(session.program(), slot);
   };
   attachment.fill_terms(plan, [&](std::int32_t slot, std::int64_t bytes) {
+    if (session.is_on_device()) { // the mapping only serves to start from
+      const TensorView& source = session.slots().source(slot);
+      drop_pages({.data = source.data, .bytes = static_cast<std::size_t>(source.bytes())});
+    }
     take_name(slot);
     advance(bytes);
   });

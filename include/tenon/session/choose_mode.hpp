@@ -7,11 +7,13 @@
 //   3. Its overlays must fit the budget beside what is held now. Where they do not, but the model owns its
 //      weights and no other session uses it, it is merged in place, if that pays: the weights are then
 //      written, and read from their source, a second time at the end.
+//   4. What a device does not compute beside a weight is merged there, whatever 1 and 2 say: in place by 3.
 #pragma once
 
 #include <tenon/core/compiled.hpp>
 #include <tenon/core/text.hpp>
 #include <tenon/session/attach_plan.hpp>
+#include <tenon/session/device_kinds.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -38,8 +40,30 @@ inline constexpr std::int64_t flops_per_byte = 8;
 [[nodiscard]] TENON_INLINE AttachPlan choose_mode(AttachPlan side, const Expect& expect);
 
 #if TENON_HAS_BODIES
+/// Whether there is room for a merged plan's bytes beside what is held now.
+[[nodiscard]] inline bool overlays_fit(const AttachPlan& plan) {
+  BytesByCategory more = plan.bytes_at_weights();
+  const std::int64_t kept = plan.session->overlays().kept_bytes(); // which give way, or serve
+  more[Category::overlay] -= std::min(more[Category::overlay], kept);
+  return plan.session->model().memory->has_room_for(more);
+}
+
+[[nodiscard]] inline AttachPlan merge_for_device(AttachPlan plan, const MergedOnly& only) {
+  const SessionState& session = *plan.session;
+  plan.mode = AttachMode::merged;
+  count_plan(plan);
+  if (!overlays_fit(plan) && session.can_merge_in_place()) {
+    plan.mode = AttachMode::in_place;
+    count_plan(plan);
+  }
+  plan.reason = concat(attach_mode_name(plan.mode), ": ", only.text(session.program()));
+  return plan;
+}
+
 TENON_INLINE AttachPlan choose_mode(AttachPlan side, const Expect& expect) {
   const SessionState& session = *side.session;
+  if (session.is_on_device())
+    if (const MergedOnly only = first_merged_only(side)) return merge_for_device(std::move(side), only);
   const auto stay = [&side](auto&&... why) {
     side.reason = concat(why...);
     return std::move(side);
@@ -53,12 +77,10 @@ TENON_INLINE AttachPlan choose_mode(AttachPlan side, const Expect& expect) {
   AttachPlan other = side;
   other.mode = AttachMode::merged;
   count_plan(other);
-  const std::int64_t overlays = other.bytes_at_weights()[Category::overlay];
-  BytesByCategory more = other.bytes_at_weights();
-  more[Category::overlay] -= std::min(overlays, session.overlays().kept_bytes()); // which give way, or serve
-  if (!session.model().memory->has_room_for(more)) {
+  if (!overlays_fit(other)) {
     if (!session.can_merge_in_place())
-      return stay("side path: overlays of ", bytes_text(overlays), " do not fit the budget");
+      return stay("side path: overlays of ", bytes_text(other.bytes_at_weights()[Category::overlay]),
+                  " do not fit the budget");
     other.mode = AttachMode::in_place;
     count_plan(other);
   }

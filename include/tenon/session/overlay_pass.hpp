@@ -38,17 +38,17 @@ struct OverlayPass {
   std::span<const kernels::DeltaTerm> deltas{};
   std::byte* out = nullptr;
   LossRoom loss{};
+  std::int64_t out_row = 0; ///< the weight's row that lies at `out`
 
   void write_rows(std::int64_t row, std::int64_t count, kernels::Scratch scratch,
                   kernels::MergeLoss* lost) const {
-    const std::int64_t row_bytes = base.cols * dtype_bytes(base.dtype);
+    std::byte* const to = out + (row - out_row) * base.cols * dtype_bytes(base.dtype);
     const kernels::MergePart part{.first_row = row, .loss = lost};
     if (deltas.empty())
-      kernels::merge_low_rank(base.block(row, 0, count, base.cols), terms, out + row * row_bytes, scratch,
+      kernels::merge_low_rank(base.block(row, 0, count, base.cols), terms, to, scratch,
                               kernels::vector_kernels(), part);
     else
-      kernels::merge_deltas(base, terms, deltas, count, out + row * row_bytes, scratch,
-                            kernels::vector_kernels(), part);
+      kernels::merge_deltas(base, terms, deltas, count, to, scratch, kernels::vector_kernels(), part);
   }
   void write_band(std::int64_t row, std::int64_t rows, const kernels::Workers& workers) const {
     const std::int64_t row_flops = 2 * base.cols * (kernels::total_rank(terms) + 4 + 32 * std::ssize(deltas));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which adapters' tensors lie in a device's memory. An adapter is copied there when it is loaded, or when a guard first
-// attaches it, and is then the guard's alone; its bytes, and no others, go over a lane of their own, beside what
-// computes. What is loaded stays until it is evicted. Threads: any.
+// attaches it, and is then the guard's alone; what the device reads of it (LoRA's factors, biases), and nothing else, goes
+// over a lane of its own, beside what computes. What is loaded stays until it is evicted. Threads: any.
 #pragma once
 
 #include <tenon/adapters/adapter_data.hpp>
@@ -27,7 +27,22 @@ struct AdapterPiece {
   std::int64_t offset = 0;
 };
 
-/// By ascending address; each byte once, however many terms view it.
+/// Whether a device takes factors of these types: it reads no numbers of 8 bits.
+[[nodiscard]] inline bool is_read_on_device(const SlotFactors& factors) noexcept {
+  return is_weight_dtype(factors.a.dtype) && is_weight_dtype(factors.b.dtype);
+}
+/// Whether the host merges the slot of a device whenever `adapter` is attached: it changes it by other kinds too (GLoRA).
+[[nodiscard]] inline bool has_delta_at(const AdapterData& adapter, std::int32_t slot) noexcept {
+  const auto at = std::lower_bound(adapter.deltas.begin(), adapter.deltas.end(), slot,
+                                   [](const SlotDelta& delta, std::int32_t key) { return delta.slot < key; });
+  return at != adapter.deltas.end() && at->slot == slot;
+}
+/// Whether a device reads the values as they are stored. Others are made on the host when they are attached.
+[[nodiscard]] inline bool is_read_on_device(const SlotBias& bias) noexcept {
+  return bias.of_weight == nullptr && is_weight_dtype(bias.values.dtype);
+}
+
+/// What a device reads, by ascending address; each byte once, however many terms view it.
 [[nodiscard]] inline std::vector<AdapterPiece> adapter_pieces(const AdapterData& adapter) {
   std::vector<AdapterPiece> all;
   const auto add = [&all](const void* data, std::int64_t bytes) {
@@ -37,13 +52,14 @@ struct AdapterPiece {
     add(m.data, ((m.rows - 1) * m.stride + m.cols) * dtype_bytes(m.dtype));
   };
   for (const SlotFactors& factors : adapter.factors) {
+    if (!is_read_on_device(factors) || has_delta_at(adapter, factors.slot)) continue;
     add_matrix(factors.a);
     add_matrix(factors.b);
     add(factors.row_gain, factors.b.rows * dtype_bytes(DType::f32));
     add(factors.rank_gain, factors.a.rows * dtype_bytes(DType::f32));
   }
   for (const SlotBias& bias : adapter.biases)
-    add(bias.values.data, bias.values.size * dtype_bytes(bias.values.dtype));
+    if (is_read_on_device(bias)) add(bias.values.data, bias.values.size * dtype_bytes(bias.values.dtype));
   sort_by(all, [](const AdapterPiece& a, const AdapterPiece& b) { return std::less<>{}(a.host, b.host); });
 
   std::vector<AdapterPiece> pieces;

@@ -38,6 +38,7 @@ TENON_INLINE void SessionState::compute(std::span<const TensorView> inputs, cons
   model_->use.check_weights();
   refresh();
   if (device_) {
+    model_->use.check_weights(); // a device may have failed in that
     device_->reserve(dims);
     device_->take_inputs(inputs, wires);
   } else {

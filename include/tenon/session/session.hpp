@@ -126,8 +126,8 @@ class Session {
   }
 
   // --- adapters on a device: all throw `error{wrong_state}` for a model of the host ---------------------------------
-  /// Copies the adapter's tensors, and nothing else, to the device, where they stay until `evict`; without it a guard
-  /// copies them and gives them back. Throws `budget_error`, `error{out_of_memory}`, `error{device_failed}`.
+  /// Copies what a device reads of the adapter (LoRA's factors, biases), and nothing else, to the device, where it stays
+  /// until `evict`; without it a guard copies it and gives it back. Throws `budget_error`, `error{out_of_memory}`, `error{device_failed}`.
   template <class Kind>
   void load(const Adapter<Net, Kind>& adapter) const {
     residency().load(adapter.data());
@@ -137,7 +137,7 @@ class Session {
   void prefetch(const Adapter<Net, Kind>& adapter) const {
     residency().prefetch(adapter.data());
   }
-  /// Gives their memory back. Throws `error{wrong_state}` while a guard has it attached.
+  /// Gives its memory back. Throws `error{wrong_state}` while the device computes with it for a guard.
   template <class Kind>
   void evict(const Adapter<Net, Kind>& adapter) const {
     residency().evict(adapter.data());

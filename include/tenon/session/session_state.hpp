@@ -6,9 +6,9 @@
 
 #include <tenon/core/compiled.hpp>
 #include <tenon/core/fatal.hpp>
+#include <tenon/session/device_merge.hpp>
 #include <tenon/session/device_side.hpp>
 #include <tenon/session/model.hpp>
-#include <tenon/session/overlay_pass.hpp>
 #include <tenon/session/overlay_pool.hpp>
 #include <tenon/session/pass_recorder.hpp>
 #include <tenon/session/slot_table.hpp>
@@ -44,14 +44,16 @@ class SessionState {
   /// Counts every attach and release; what was computed under another value may be stale.
   [[nodiscard]] std::uint64_t adapter_generation() const noexcept { return generation_; }
   [[nodiscard]] std::int64_t guards() const noexcept { return guards_; }
-  /// Writes an overlay's bytes; see `write_overlay`.
+  /// Writes an overlay's bytes; see `write_overlay`, and for a device session/device_merge.hpp.
   template <class AfterBand>
   void write(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped, LossRoom loss,
              AfterBand after_band) {
     if (!device_)
       return write_overlay(slots_, node, below, skipped, workspace_.workers(), drops_covered_pages_, loss,
                            after_band);
-    write_on_device(node, below, skipped);
+    if (node.is_merged_by_host())
+      return merge_by_host(slots_, node, below, skipped, device_->lane(), loss, after_band);
+    merge_by_device(slots_, node, below, skipped, device_->lane());
     after_band(slots_.source(node.slot).bytes());
   }
   /// Makes the topmost overlays again that lost a term below them.
@@ -116,7 +118,6 @@ class SessionState {
  private:
   [[nodiscard]] static std::size_t index(std::int32_t i) noexcept { return static_cast<std::size_t>(i); }
 
-  TENON_INLINE void write_on_device(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped);
   /// A WeightRestorer's: over the lane. If that fails, the model's weights are lost.
   TENON_INLINE static void restore_on_device(void* state, std::byte* weight,
                                              const TensorView& source) noexcept;
@@ -172,18 +173,6 @@ TENON_INLINE SessionState::SessionState(const Program& program, std::shared_ptr<
   }
   model_->check_unchanged();
   reserve(dims);
-}
-
-TENON_INLINE void SessionState::write_on_device(OverlayNode& node, const OverlayNode* below,
-                                                const OverlayNode* skipped) {
-  const TensorView& source = slots_.source(node.slot);
-  kernels::WeightMatrix base = weight_matrix(slots_.weight(node.slot));
-  if (slots_.is_written(node.slot)) { // by an overlay in place: the pristine bytes are the host's alone
-    device_->lane().upload(node.data, {source.data, static_cast<std::size_t>(source.bytes())});
-    base.data = node.data;
-  }
-  if (node.is_in_place) slots_.mark_written(node.slot);
-  device_->lane().merge(base, SlotTable::gather(node, below, skipped), node.data, node.device_room);
 }
 
 TENON_INLINE void SessionState::restore_on_device(void* state, std::byte* weight,

@@ -29,9 +29,17 @@ struct OverlayNode {
   std::span<kernels::LowRankTerm> gathered{};    ///< room for those of the overlays below as well
   std::span<const kernels::DeltaTerm> deltas{};  ///< of other kinds than LoRA
   std::span<kernels::DeltaTerm> gathered_deltas{};
+  std::span<const kernels::LowRankTerm>
+      device_terms{};                 ///< `terms` in a device's memory, where it merges them
   std::span<std::byte> device_room{}; ///< that a device's merge of the gathered terms takes
+  std::span<std::byte>
+      host_rows{}; ///< of a device's overlay that the host merges: rows until they are uploaded
+  kernels::Scratch host_scratch{}; ///< of the same
   OverlayNode* below = nullptr;
   OverlayNode* above = nullptr;
+
+  /// Of a model on a device. Decided when its guard was planned: guards that end below it change nothing of that.
+  [[nodiscard]] bool is_merged_by_host() const noexcept { return !host_rows.empty(); }
 };
 
 /// Copies a source's bytes over a weight again. Cannot fail: what goes wrong is told later.
@@ -75,6 +83,11 @@ class SlotTable {
   [[nodiscard]] static std::span<const kernels::LowRankTerm>
   gather(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped) noexcept {
     return gather_in(node.gathered, node, below, skipped, &OverlayNode::terms);
+  }
+  /// The same in a device's memory. Precondition: the host merges none of these overlays.
+  [[nodiscard]] static std::span<const kernels::LowRankTerm>
+  gather_on_device(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped) noexcept {
+    return gather_in(node.gathered, node, below, skipped, &OverlayNode::device_terms);
   }
   /// The same for what is no LoRA.
   [[nodiscard]] static std::span<const kernels::DeltaTerm>

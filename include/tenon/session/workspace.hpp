@@ -26,7 +26,7 @@ class Workspace {
   Workspace(const Program& program, std::span<const TensorView> weights, Ledger& ledger,
             std::span<const DeviceFunctions> functions = {})
       : program_(program), weights_(weights), ledger_(ledger), functions_(functions), plan_(program),
-        wires_(program.wires.size()) {}
+        wires_(program.wires.size()), has_deltas_(is_on_device()) {}
 
   /// Makes room for `dims`; what is reserved never shrinks. Strong guarantee. Throws `budget_error` before
   /// anything is taken, `error{out_of_memory}`, `shape_error` for dimensions that the net cannot compute with.
@@ -205,7 +205,7 @@ class Workspace {
   std::optional<Dims> planned_{};
   Dims reserved_{};           ///< the last that took memory
   std::int64_t capacity_ = 0; ///< tokens of earlier calls that steps may read
-  bool has_deltas_ = false;
+  bool has_deltas_; ///< whether there is scratch for all kinds; on a device there is from the beginning
   Buffer memory_{};
   Buffer scratch_{};
   std::int64_t scratch_each_ = 0;      ///< bytes for each thread
