@@ -14,7 +14,7 @@
 #include <tenon/graph/sequential.hpp>
 #include <tenon/graph/tables.hpp>
 #include <tenon/graph/targets.hpp>
-#include <tenon/kernels/rounded_product.hpp>
+#include <tenon/kernels/bf16_products.hpp>
 #include <tenon/layers/activations.hpp>
 #include <tenon/layers/attention.hpp>
 #include <tenon/layers/channels.hpp>

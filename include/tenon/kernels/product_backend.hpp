@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Another product in the place of the session's usual one: another library's, or one that rounds
-// (rounded_product.hpp). A session that was given one asks it first; what it does not take (another element type, a
+// (bf16_products.hpp). A session that was given one asks it first; what it does not take (another element type, a
 // shape) is computed as usual. Side paths and merges are always Tenon's.
 #pragma once
 

@@ -6,11 +6,9 @@
 // `multiply_nt`. Threads share the rows of a to pack them, then the rows of b.
 #pragma once
 
-#include <tenon/core/compiled.hpp>
 #include <tenon/kernels/amx_product.hpp>
 #include <tenon/kernels/gemm.hpp>
 #include <tenon/kernels/panels.hpp>
-#include <tenon/kernels/product_backend.hpp>
 #include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/kernels/weight_tile.hpp>
 #include <tenon/kernels/workers.hpp>
@@ -93,29 +91,4 @@ inline void multiply_rounded(const VectorKernels& kernels, ConstMatrix a, Weight
     }
 }
 
-/// A ProductBackend's, on the processor's pairs or tiles.
-TENON_INLINE bool add_rounded_product(ConstMatrix x, WeightMatrix w, Matrix y, Workers workers) noexcept;
-#if TENON_HAS_BODIES
-TENON_INLINE bool add_rounded_product(ConstMatrix x, WeightMatrix w, Matrix y, Workers workers) noexcept {
-  const VectorKernels& kernels = vector_kernels();
-  if (w.dtype != DType::bf16 || x.rows <= gemm_few_rows || kernels.multiply_pairs == nullptr) return false;
-#if defined(__x86_64__)
-  if (kernels.set == InstructionSet::amx)
-    multiply_on_tiles<ProcessorTiles>(kernels, x, w, 1.0f, y, workers, 1);
-  else
-    multiply_rounded(kernels, x, w, 1.0f, y, workers);
-#endif
-  return true;
-}
-#endif
-
 } // namespace tenon::kernels
-
-namespace tenon {
-
-/// For `session.use_products(&tn::bf16_products)`: products of nine rows or more with weights of bfloat16 take their
-/// inputs rounded to bfloat16 (a relative error of 2^-9 of each) where the processor has AVX512_BF16 or AMX; all others
-/// are exact in float, as without it. Side paths and merges stay as they are.
-inline constexpr kernels::ProductBackend bf16_products{"bf16", &kernels::add_rounded_product};
-
-} // namespace tenon

@@ -7,6 +7,7 @@
 #include <tenon/adapters/adapter_data.hpp>
 #include <tenon/core/compiled.hpp>
 #include <tenon/session/attach_mode.hpp>
+#include <tenon/session/device_share.hpp>
 #include <tenon/session/session_state.hpp>
 
 #include <algorithm>

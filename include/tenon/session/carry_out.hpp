@@ -5,6 +5,7 @@
 
 #include <tenon/core/compiled.hpp>
 #include <tenon/core/error.hpp>
+#include <tenon/session/attachment.hpp>
 #include <tenon/session/device_kinds.hpp>
 #include <tenon/session/guard.hpp>
 
@@ -30,9 +31,9 @@ TENON_INLINE Guard::Guard(AttachPlan plan, ProgressRef progress) : plan_(std::mo
   require(plan_, plan_.bytes_at_weights(), operation);
   Workspace::Growth scratch(session.workspace(), plan_.has_deltas());
   OverlayPool::Loan overlays(session.overlays(), plan_.bytes_at_weights()[Category::overlay], operation);
-  attachment_ = Attachment(plan_, overlays.data(), operation);
-  write(attachment_, plan_, progress);
-  attachment_.link(session.slots()); // nothing from here on can fail
+  attachment_ = std::make_unique<Attachment>(plan_, overlays.data(), operation);
+  write(*attachment_, plan_, progress);
+  attachment_->link(session.slots()); // nothing from here on can fail
   overlay_bytes_ = overlays.claim();
   scratch.keep();
   leave_scratch(plan_);
@@ -40,14 +41,31 @@ TENON_INLINE Guard::Guard(AttachPlan plan, ProgressRef progress) : plan_(std::mo
   attached_ = true;
 }
 
+TENON_INLINE Guard::~Guard() { release(); }
+
+TENON_INLINE kernels::MergeLoss Guard::loss() const noexcept {
+  kernels::MergeLoss sum;
+  if (attachment_ != nullptr)
+    for (const kernels::MergeLoss& lost : attachment_->losses()) sum += lost;
+  return sum;
+}
+
+TENON_INLINE kernels::MergeLoss Guard::loss(std::int32_t slot) const noexcept {
+  if (attachment_ == nullptr) return {};
+  const auto losses = attachment_->losses();
+  for (std::size_t i = 0; i < losses.size(); ++i)
+    if (plan_.slots[i] == slot) return losses[i];
+  return {};
+}
+
 TENON_INLINE void Guard::release() noexcept {
   if (!attached_) return;
   attached_ = false;
   SessionState& session = *plan_.session;
   if (plan_.mode == AttachMode::in_place) session.check_sources();
-  attachment_.unlink(session.slots());
+  attachment_->unlink(session.slots());
   session.guard_ends();
-  attachment_ = {};
+  attachment_.reset();
   session.overlays().give(std::move(overlay_bytes_));
   claim_.end();
 }
@@ -59,7 +77,7 @@ TENON_INLINE void Guard::switch_to(AttachPlan next, ProgressRef progress) {
                 "switch_to: expected a merged guard and a merged plan of the same session; use "
                 "session.plan<merged>(...)");
   SessionState& session = *plan_.session;
-  next.replaced = attachment_.overlays();
+  next.replaced = attachment_->overlays();
   count_plan(next);
   check_files(next);
   const std::string operation = concat("switch (", attach_mode_name(plan_.mode), ")");
@@ -69,9 +87,10 @@ TENON_INLINE void Guard::switch_to(AttachPlan next, ProgressRef progress) {
   require(next, asked, operation);
   OverlayPool::Loan bytes(session.overlays(), asked[Category::overlay], operation);
   Workspace::Growth scratch(session.workspace(), next.has_deltas());
-  Attachment fresh(next, keeps_bytes ? overlay_bytes_.data() : bytes.data(), operation);
-  write(fresh, next, progress);
-  fresh.link_instead_of(attachment_, session.slots()); // nothing from here on can fail
+  auto fresh =
+      std::make_unique<Attachment>(next, keeps_bytes ? overlay_bytes_.data() : bytes.data(), operation);
+  write(*fresh, next, progress);
+  fresh->link_instead_of(*attachment_, session.slots()); // nothing from here on can fail
   scratch.keep();
   leave_scratch(next);
   attachment_ = std::move(fresh);
@@ -95,10 +114,10 @@ TENON_INLINE void Guard::rescale(double factor) {
   const std::vector<double> before = plan_.weights;
   for (double& weight : plan_.weights) weight *= factor;
   try {
-    attachment_.rescale(plan_);
+    attachment_->rescale(plan_);
   } catch (...) {
     plan_.weights = before;
-    attachment_.set_scales(plan_);
+    attachment_->set_scales(plan_);
     throw;
   }
   if (plan_.delta_count == 0 && plan_.bias_count == 0)

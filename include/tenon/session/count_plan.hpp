@@ -6,6 +6,8 @@
 #include <tenon/core/compiled.hpp>
 #include <tenon/core/sort_by.hpp>
 #include <tenon/session/attach_plan.hpp>
+#include <tenon/session/device_merge.hpp>
+#include <tenon/session/residency.hpp>
 
 #include <algorithm>
 #include <cstddef>

@@ -7,6 +7,7 @@
 
 #include <tenon/core/units.hpp>
 #include <tenon/session/device.hpp>
+#include <tenon/session/device_share.hpp>
 #include <tenon/session/overlay_pass.hpp>
 
 #include <algorithm>
@@ -25,21 +26,16 @@ inline constexpr std::int64_t uploaded_bytes =
   return std::min(blocks * loss_block_rows, weight.rows);
 }
 
-/// Bytes that the host takes where it merges for a device, or makes something of a weight.
-struct HostRoom {
-  std::int64_t rows = 0;    ///< until they are uploaded
-  std::int64_t scratch = 0; ///< of the kernels
-
-  [[nodiscard]] std::int64_t total() const noexcept { return rows + scratch; }
-  void cover_merge_of(const kernels::WeightMatrix& weight) noexcept {
-    rows = std::max(rows, kernels::scratch_bytes<std::byte>(uploaded_rows(weight) * weight.cols *
-                                                            dtype_bytes(weight.dtype)));
-    cover(kernels::merge_deltas_scratch_bytes(weight.rows, weight.cols));
-  }
-  void cover(std::int64_t scratch_bytes) noexcept {
-    scratch = std::max(scratch, kernels::scratch_bytes<std::byte>(scratch_bytes));
-  }
-};
+#if TENON_HAS_BODIES
+TENON_INLINE void HostRoom::cover_merge_of(const kernels::WeightMatrix& weight) noexcept {
+  rows = std::max(rows, kernels::scratch_bytes<std::byte>(uploaded_rows(weight) * weight.cols *
+                                                          dtype_bytes(weight.dtype)));
+  cover(kernels::merge_deltas_scratch_bytes(weight.rows, weight.cols));
+}
+TENON_INLINE void HostRoom::cover(std::int64_t scratch_bytes) noexcept {
+  scratch = std::max(scratch, kernels::scratch_bytes<std::byte>(scratch_bytes));
+}
+#endif
 
 /// Writes the terms of `node`, over the overlays from `below` down but for `skipped`, to its data in the device's
 /// memory. `after_band(bytes)` as in `write_overlay`. Throws as DeviceLane does; the rest is then not written.

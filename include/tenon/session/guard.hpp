@@ -8,17 +8,20 @@
 
 #include <tenon/core/compiled.hpp>
 #include <tenon/core/error.hpp>
+#include <tenon/kernels/merge_loss.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/attach_plan.hpp>
 #include <tenon/session/attach_progress.hpp>
-#include <tenon/session/attachment.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 
 namespace tenon {
+
+class Attachment; // session/attachment.hpp
 
 /// Immovable: a moved guard would have no right place to end. Made by `Session::attach`; where it is only
 /// sometimes wanted, `std::optional<Guard> guard; guard.emplace(session.plan(tone));`.
@@ -29,7 +32,7 @@ class [[nodiscard]] Guard {
   /// place `error{bad_argument}` for a model that maps its weights, `error{wrong_state}` if another session
   /// uses it. Strong guarantee.
   TENON_INLINE explicit Guard(AttachPlan plan, ProgressRef progress = {});
-  ~Guard() { release(); }
+  TENON_INLINE ~Guard();
   Guard(const Guard&) = delete;
   Guard& operator=(const Guard&) = delete;
 
@@ -59,17 +62,8 @@ class [[nodiscard]] Guard {
   /// What rounding cost the merge, of all its slots or of one: measured with `measure_loss`, else zeros. It
   /// is the loss of all terms that the slot's overlay holds, those of guards below included, when it was
   /// written.
-  [[nodiscard]] kernels::MergeLoss loss() const noexcept {
-    kernels::MergeLoss sum;
-    for (const kernels::MergeLoss& lost : attachment_.losses()) sum += lost;
-    return sum;
-  }
-  [[nodiscard]] kernels::MergeLoss loss(std::int32_t slot) const noexcept {
-    const auto losses = attachment_.losses();
-    for (std::size_t i = 0; i < losses.size(); ++i)
-      if (plan_.slots[i] == slot) return losses[i];
-    return {};
-  }
+  [[nodiscard]] TENON_INLINE kernels::MergeLoss loss() const noexcept;
+  [[nodiscard]] TENON_INLINE kernels::MergeLoss loss(std::int32_t slot) const noexcept;
   /// What it holds while attached.
   [[nodiscard]] const BytesByCategory& bytes() const noexcept { return plan_.bytes; }
 
@@ -114,7 +108,7 @@ class [[nodiscard]] Guard {
   AttachPlan plan_;
   Claim claim_;
   Buffer overlay_bytes_{};
-  Attachment attachment_{};
+  std::unique_ptr<Attachment> attachment_; ///< null once it was released
   bool attached_ = false;
 };
 

@@ -13,7 +13,6 @@
 #include <tenon/session/device.hpp>
 #include <tenon/session/device_mandates.hpp>
 #include <tenon/session/model_use.hpp>
-#include <tenon/session/residency.hpp>
 #include <tenon/weights/checkpoint.hpp>
 
 #include <memory>
@@ -22,6 +21,8 @@
 #include <vector>
 
 namespace tenon {
+
+class Residency; // session/residency.hpp
 
 struct OpenOptions {
   std::string prefix{};     ///< stands before each of the net's names in the checkpoint, as "bert."

@@ -8,6 +8,7 @@
 #include <tenon/kernels/vector_kernels.hpp>
 #include <tenon/session/model.hpp>
 #include <tenon/session/own_weights.hpp>
+#include <tenon/session/residency.hpp>
 
 #include <memory>
 #include <optional>

@@ -8,6 +8,7 @@
 #include <tenon/core/sort_by.hpp>
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/device.hpp>
+#include <tenon/session/device_share.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -26,21 +27,6 @@ struct AdapterPiece {
   std::int64_t bytes = 0;
   std::int64_t offset = 0;
 };
-
-/// Whether a device takes factors of these types: it reads no numbers of 8 bits.
-[[nodiscard]] inline bool is_read_on_device(const SlotFactors& factors) noexcept {
-  return is_weight_dtype(factors.a.dtype) && is_weight_dtype(factors.b.dtype);
-}
-/// Whether the host merges the slot of a device whenever `adapter` is attached: it changes it by other kinds too (GLoRA).
-[[nodiscard]] inline bool has_delta_at(const AdapterData& adapter, std::int32_t slot) noexcept {
-  const auto at = std::lower_bound(adapter.deltas.begin(), adapter.deltas.end(), slot,
-                                   [](const SlotDelta& delta, std::int32_t key) { return delta.slot < key; });
-  return at != adapter.deltas.end() && at->slot == slot;
-}
-/// Whether a device reads the values as they are stored. Others are made on the host when they are attached.
-[[nodiscard]] inline bool is_read_on_device(const SlotBias& bias) noexcept {
-  return bias.of_weight == nullptr && is_weight_dtype(bias.values.dtype);
-}
 
 /// What a device reads, by ascending address; each byte once, however many terms view it.
 [[nodiscard]] inline std::vector<AdapterPiece> adapter_pieces(const AdapterData& adapter) {

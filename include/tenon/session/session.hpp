@@ -7,6 +7,7 @@
 #pragma once
 
 #include <tenon/adapters/adapter.hpp>
+#include <tenon/session/adapters_on_device.hpp>
 #include <tenon/session/choose_mode.hpp>
 #include <tenon/session/guard.hpp>
 #include <tenon/session/input_reader.hpp>
@@ -130,35 +131,35 @@ class Session {
   /// until `evict`; without it a guard copies it and gives it back. Throws `budget_error`, `error{out_of_memory}`, `error{device_failed}`.
   template <class Kind>
   void load(const Adapter<Net, Kind>& adapter) const {
-    residency().load(adapter.data());
+    load_on_device(state_.model(), adapter.data());
   }
   /// The same without waiting for the device: the copy goes on beside what computes, and the first attach comes after it.
   template <class Kind>
   void prefetch(const Adapter<Net, Kind>& adapter) const {
-    residency().prefetch(adapter.data());
+    prefetch_on_device(state_.model(), adapter.data());
   }
   /// Gives its memory back. Throws `error{wrong_state}` while the device computes with it for a guard.
   template <class Kind>
   void evict(const Adapter<Net, Kind>& adapter) const {
-    residency().evict(adapter.data());
+    evict_from_device(state_.model(), adapter.data());
   }
   template <class Kind>
   [[nodiscard]] bool is_resident(const Adapter<Net, Kind>& adapter) const {
-    return residency().is_resident(*adapter.data());
+    return is_resident_on_device(state_.model(), *adapter.data());
   }
   /// From now on a pass that is like the one before it in dimensions and in what is attached is recorded (on CUDA as a
   /// graph), and then replayed: the host goes through the steps no more. Another input or `Guard::rescale` needs no new
   /// recording. Passes with a KvCache are not recorded: each has more tokens behind it. Off by default.
   void record_passes(bool records = true) {
-    static_cast<void>(residency());
+    static_cast<void>(residency_of(state_.model()));
     state_.record_passes(records);
   }
   /// What was copied and done for this session, and, of `adapter_copies`, for adapters of its model.
   [[nodiscard]] DeviceCounts device_counts() const {
-    static_cast<void>(residency());
+    static_cast<void>(residency_of(state_.model()));
     return state_.lane_counts();
   }
-  [[nodiscard]] DeviceCounts adapter_copies() const { return residency().counts(); }
+  [[nodiscard]] DeviceCounts adapter_copies() const { return tenon::adapter_copies(state_.model()); }
 
   /// Keeps up to `bytes` of the overlays that end for the next merged attach, whose pages are then there
   /// already. They stay in the ledger; by default nothing is kept.
@@ -190,12 +191,6 @@ class Session {
 
  private:
   friend class KvCache<Net>;
-
-  [[nodiscard]] Residency& residency() const {
-    if (Residency* const found = state_.model().residency.get()) return *found;
-    throw error(ErrorCode::wrong_state,
-                "Session: this model is the host's; open it with .memory = tn::device");
-  }
 
   template <class Argument>
   static void find_progress(const Argument&, ProgressRef&) noexcept {}

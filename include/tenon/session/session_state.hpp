@@ -5,9 +5,6 @@
 #pragma once
 
 #include <tenon/core/compiled.hpp>
-#include <tenon/core/fatal.hpp>
-#include <tenon/session/device_merge.hpp>
-#include <tenon/session/device_side.hpp>
 #include <tenon/session/model.hpp>
 #include <tenon/session/overlay_pool.hpp>
 #include <tenon/session/pass_recorder.hpp>
@@ -16,18 +13,24 @@
 #include <tenon/session/workspace.hpp>
 
 #include <memory>
-#include <optional>
 #include <utility>
 
+#if TENON_HAS_BODIES
+#include <tenon/core/fatal.hpp>
+#include <tenon/session/device_merge.hpp>
+#include <tenon/session/device_side.hpp>
+#include <tenon/session/residency.hpp>
+#endif
+
 namespace tenon {
+
+class DeviceSide; // session/device_side.hpp
+struct LossRoom;  // session/overlay_pass.hpp
 
 class SessionState {
  public:
   TENON_INLINE SessionState(const Program& program, std::shared_ptr<const ModelData> model, const Dims& dims);
-  ~SessionState() {
-    if (guards_ != 0)
-      fatal("a Session ended while an adapter was attached to it; declare the guard after its session");
-  }
+  TENON_INLINE ~SessionState();
   SessionState(const SessionState&) = delete;
   SessionState& operator=(const SessionState&) = delete;
 
@@ -47,26 +50,15 @@ class SessionState {
   /// Writes an overlay's bytes; see `write_overlay`, and for a device session/device_merge.hpp.
   template <class AfterBand>
   void write(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped, LossRoom loss,
-             AfterBand after_band) {
-    if (!device_)
-      return write_overlay(slots_, node, below, skipped, workspace_.workers(), drops_covered_pages_, loss,
-                           after_band);
-    if (node.is_merged_by_host())
-      return merge_by_host(slots_, node, below, skipped, device_->lane(), loss, after_band);
-    merge_by_device(slots_, node, below, skipped, device_->lane());
-    after_band(slots_.source(node.slot).bytes());
-  }
+             AfterBand after_band);
   /// Makes the topmost overlays again that lost a term below them.
   TENON_INLINE void refresh() noexcept;
   /// Makes room for forward passes of these dimensions. Strong guarantee; throws as `Workspace::reserve`.
-  void reserve(const Dims& dims) {
-    workspace_.reserve(dims);
-    if (device_) device_->reserve(dims);
-  }
+  TENON_INLINE void reserve(const Dims& dims);
   /// Null on the host.
-  [[nodiscard]] DeviceLane* lane() noexcept { return device_ ? &device_->lane() : nullptr; }
-  [[nodiscard]] DeviceCounts lane_counts() const { return device_ ? device_->counts() : DeviceCounts{}; }
-  [[nodiscard]] bool is_on_device() const noexcept { return device_.has_value(); }
+  [[nodiscard]] TENON_INLINE DeviceLane* lane() noexcept;
+  [[nodiscard]] TENON_INLINE DeviceCounts lane_counts() const;
+  [[nodiscard]] bool is_on_device() const noexcept { return device_ != nullptr; }
   /// Another library's products, or null for Tenon's own.
   void use_products(const kernels::ProductBackend* products) noexcept { products_ = products; }
   /// Whether the mapped pages of a weight are let go once an overlay stands in for it.
@@ -108,12 +100,7 @@ class SessionState {
   TENON_INLINE void run(std::span<const TensorView> inputs, StateTable& states);
 
   /// Output `i` of the last run, on the host.
-  [[nodiscard]] TensorView output(std::size_t i) noexcept {
-    if (device_) return device_->output(i);
-    const WireView& wire = workspace_.wires()[index(program_.outputs[i])];
-    return {wire.data, wire.dtype,
-            std::span<const std::int64_t>(wire.extents.data(), static_cast<std::size_t>(wire.rank))};
-  }
+  [[nodiscard]] TENON_INLINE TensorView output(std::size_t i) noexcept;
 
  private:
   [[nodiscard]] static std::size_t index(std::int32_t i) noexcept { return static_cast<std::size_t>(i); }
@@ -146,7 +133,7 @@ class SessionState {
   ModelSeat seat_;
   SlotTable slots_;
   OverlayPool overlays_;
-  std::optional<DeviceSide> device_{}; ///< of a model on a device
+  std::unique_ptr<DeviceSide> device_; ///< of a model on a device
   Workspace workspace_;
   const kernels::ProductBackend* products_ = nullptr;
   StateTable* states_ = nullptr; ///< during a call with a KvCache
@@ -163,8 +150,7 @@ TENON_INLINE SessionState::SessionState(const Program& program, std::shared_ptr<
                                         const Dims& dims)
     : program_(program), model_(std::move(model)), seat_(model_->use),
       slots_(program, model_->weights, model_->sources), overlays_(*model_->memory),
-      device_(model_->device == nullptr ? std::nullopt
-                                        : std::optional<DeviceSide>(std::in_place, program, *model_)),
+      device_(model_->device == nullptr ? nullptr : std::make_unique<DeviceSide>(program, *model_)),
       workspace_(program, model_->weights, *model_->memory,
                  device_ ? device_->functions() : std::span<const DeviceFunctions>{}) {
   if (device_) {
@@ -173,6 +159,40 @@ TENON_INLINE SessionState::SessionState(const Program& program, std::shared_ptr<
   }
   model_->check_unchanged();
   reserve(dims);
+}
+
+TENON_INLINE SessionState::~SessionState() {
+  if (guards_ != 0)
+    fatal("a Session ended while an adapter was attached to it; declare the guard after its session");
+}
+
+template <class AfterBand>
+void SessionState::write(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped,
+                         LossRoom loss, AfterBand after_band) {
+  if (!device_)
+    return write_overlay(slots_, node, below, skipped, workspace_.workers(), drops_covered_pages_, loss,
+                         after_band);
+  if (node.is_merged_by_host())
+    return merge_by_host(slots_, node, below, skipped, device_->lane(), loss, after_band);
+  merge_by_device(slots_, node, below, skipped, device_->lane());
+  after_band(slots_.source(node.slot).bytes());
+}
+
+TENON_INLINE void SessionState::reserve(const Dims& dims) {
+  workspace_.reserve(dims);
+  if (device_) device_->reserve(dims);
+}
+
+TENON_INLINE DeviceLane* SessionState::lane() noexcept { return device_ ? &device_->lane() : nullptr; }
+TENON_INLINE DeviceCounts SessionState::lane_counts() const {
+  return device_ ? device_->counts() : DeviceCounts{};
+}
+
+TENON_INLINE TensorView SessionState::output(std::size_t i) noexcept {
+  if (device_) return device_->output(i);
+  const WireView& wire = workspace_.wires()[index(program_.outputs[i])];
+  return {wire.data, wire.dtype,
+          std::span<const std::int64_t>(wire.extents.data(), static_cast<std::size_t>(wire.rank))};
 }
 
 TENON_INLINE void SessionState::restore_on_device(void* state, std::byte* weight,
