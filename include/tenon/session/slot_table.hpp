@@ -29,12 +29,12 @@ struct OverlayNode {
   std::span<kernels::LowRankTerm> gathered{};    ///< room for those of the overlays below as well
   std::span<const kernels::DeltaTerm> deltas{};  ///< of other kinds than LoRA
   std::span<kernels::DeltaTerm> gathered_deltas{};
-  std::span<const kernels::LowRankTerm>
-      device_terms{};                 ///< `terms` in a device's memory, where it merges them
-  std::span<std::byte> device_room{}; ///< that a device's merge of the gathered terms takes
-  std::span<std::byte>
-      host_rows{}; ///< of a device's overlay that the host merges: rows until they are uploaded
-  kernels::Scratch host_scratch{}; ///< of the same
+  // where a device merges: the terms in its memory, and what its merge of the gathered ones takes
+  std::span<const kernels::LowRankTerm> device_terms{};
+  std::span<std::byte> device_room{};
+  // where the host merges for a device: rows until they are uploaded, and the kernels' scratch
+  std::span<std::byte> host_rows{};
+  kernels::Scratch host_scratch{};
   OverlayNode* below = nullptr;
   OverlayNode* above = nullptr;
 
