@@ -94,8 +94,8 @@ __attribute__((target("avx512f"))) inline float wide_multiply_adds(std::int64_t 
 }
 #endif
 
-/// Operations a round of the widest multiply-adds that the processor has, for `rounds` of them; of pairs of bfloat16 if
-/// `pairs`, 0 where it has none.
+/// Runs `rounds` rounds of the widest multiply-adds that the processor has, of pairs of bfloat16 if `pairs`. Returns the
+/// operations of a round, 0 where it has none.
 inline double run_multiply_adds(bool pairs, std::int64_t rounds) {
 #if defined(__x86_64__)
   if (pairs && tenon::cpu_features().avx512_bf16) {

@@ -236,7 +236,7 @@ so they run in all other tables of times too, since it is the faster way.
 
 ## Passes and products
 Limit: the greater of reading the weights and of the multiply-adds (without the adapter's, at most 3 % more; in bf16 those of
-pairs, where the processor has them), on so many threads; below 1 where weights stay in the last-level cache.
+pairs, where the processor has them, and not those of tiles), on so many threads; below 1 where weights stay in the last-level cache.
 
 {time_table(kinds('forward', 'product'), limits)}
 

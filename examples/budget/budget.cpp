@@ -3,8 +3,8 @@
 // refused, the mode that fits instead, and the ledger's table. The files are those of examples/digits.
 //
 // Expected output:
-//   merged would hold 0 B of base, 210.5 KiB of overlay, 2.7 KiB beside it
-//   attach (merged): asked for 213.2 KiB (218368 B), but the budget of 850.0 KiB holds ...; at most ... would fit
+//   merged would hold 0 B of base, 210.5 KiB of overlay, 3.1 KiB beside it
+//   attach (merged): asked for 213.6 KiB (218752 B), but the budget of 850.0 KiB holds ...; at most ... would fit
 //   side path instead: 1.0 KiB
 //   held now, beside the mapped base: ...
 #include "../digits/digits_net.hpp"

@@ -6,7 +6,7 @@
 //
 // Expected output:
 //   side path: holds 1.0 KiB, costs 0 operations now and 21664 a row
-//   merged: holds 213.2 KiB, costs 0.9 million operations now and 0 a row
+//   merged: holds 213.6 KiB, costs 0.9 million operations now and 0 a row
 //   side path: 100 rows expected, and merging (merged) pays from 215 on
 //   merged: 100000 rows expected, and merging pays from 215 on
 //   merged: 53888 weights, 0 % of them unmoved, relative error of the delta below 1e-6: yes

@@ -44,6 +44,12 @@ TEST_CASE("Tiles are permitted only where there are any") {
   CHECK((f.amx_tile || !f.tiles_permitted));
 }
 
+TEST_CASE("Tiles that are not asked for are not permitted, and all else is the same") {
+  CpuFeatures asked = cpu_features();
+  asked.tiles_permitted = false;
+  CHECK(cpu_features(tenon::TilePermission::do_not_ask) == asked);
+}
+
 TEST_CASE("Asking twice gives the same answer") { CHECK(cpu_features() == cpu_features()); }
 
 TEST_CASE("The text names what is there and says none otherwise") {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <tenon/core/error.hpp>
 #include <tenon/core/thread_team.hpp>
 
 #include <doctest/doctest.h>
 
 #include <atomic>
 #include <chrono>
+#include <thread>
 #include <vector>
 
 using namespace tenon;

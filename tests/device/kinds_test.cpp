@@ -59,6 +59,26 @@ TEST_CASE("Every kind merged for a device has the bytes of a host session's merg
   }
 }
 
+TEST_CASE("Merges in place are taken back whatever the host's budget leaves for copies, before any pass") {
+  for (const std::string_view kind : {"LORA", "DORA"}) {
+    CAPTURE(std::string(kind));
+    RandomPair<Net> c(DType::f32);
+    const auto adapter = load_adapter<Net>(write_kind<Net>(c.file("adapter"), kind), {.ledger = &c.ledger});
+    const Tensor x = ramp({5, 6});
+    const Tensor base = c.host(x);
+    const AttachPlan plan = c.session.template plan<in_place>(adapter);
+    c.ledger.set_budget(c.ledger.current().budgeted() + plan.bytes.budgeted());
+    {
+      const Guard guard(plan);
+      CHECK(guard.attached());
+    }
+    CHECK(c.has_pristine_weights());
+    c.ledger.set_budget(-1);
+    CHECK(c.error(x) <= parity(DType::f32));
+    CHECK(c.host(x) == base);
+  }
+}
+
 TEST_CASE("A measured merge for a device loses what the host's does, and moves the weights alone") {
   using Wide = Linear<"w", 1200, 2000>; // 4.8 MB in bf16: two chunks
   RandomPair<Wide> c(DType::bf16);

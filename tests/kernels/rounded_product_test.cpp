@@ -114,7 +114,7 @@ TEST_CASE("The processor's products of pairs have the bits of plain loops") {
 }
 
 #if defined(__x86_64__)
-TEST_CASE("The processor's tiles have the bits of plain loops for inputs rounded to bfloat16") {
+TEST_CASE("The processor's tiles agree with plain loops for inputs rounded to bfloat16") {
   if (best_instruction_set(cpu_features()) < InstructionSet::amx) {
     MESSAGE("not tested: no AMX here");
     return;

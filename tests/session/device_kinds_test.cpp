@@ -49,7 +49,7 @@ TEST_CASE("Beside weights a device refuses other kinds than LoRA by name, and sa
     const auto adapter = f.load(kind);
     CHECK(refusal([&] { (void)session.attach(f.tone, adapter); }) ==
           concat("attach (side path): ", adapter.data()->file.path(), " has ", name,
-                 " at up, which a device computes merged alone; attach<merged> it, make LoRA of it with "
+                 " at up, which a device computes only merged; attach<merged> it, make LoRA of it with "
                  "tenon-convert, or open the model on the host"));
   }
   CHECK(session.adapter_copies().uploads == 0);
@@ -62,7 +62,7 @@ TEST_CASE("Automatic merges on a device what it does not compute beside weights,
     const auto dora = f.load("DORA");
     Session session(f.moved);
     const std::string why =
-        concat(dora.data()->file.path(), " has DoRA at up, which a device computes merged alone");
+        concat(dora.data()->file.path(), " has DoRA at up, which a device computes only merged");
     {
       const Guard guard = session.attach<automatic>(f.tone, dora);
       CHECK(guard.mode() == AttachMode::merged);

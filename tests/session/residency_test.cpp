@@ -2,6 +2,8 @@
 #include "session/on_device.hpp"
 #include "support/cycles.hpp"
 
+#include <tenon/session/residency.hpp>
+
 #include <doctest/doctest.h>
 
 using namespace tenon;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# check_headers.sh [header...]: each header, alone, with g++ and clang 19, all warnings as errors, two at a
-# time. A header over an optional library (CUDA, MPI, xtensor ...) is skipped, and named, where that is absent.
+# check_headers.sh [header...]: each header, alone, with g++ and clang 19, and with g++ where bodies are compiled
+# elsewhere (TENON_COMPILED), all warnings as errors, two at a time. A header over an optional library (CUDA, MPI, xtensor ...) is skipped, and named, where that is absent.
 set -euo pipefail
 cd "$(dirname "$0")/../../include"
 
@@ -26,6 +26,10 @@ check() {
       return 1
     fi
   done
+  if ! message=$(echo "#include <$header>" | g++ "${flags[@]}" -DTENON_COMPILED - 2>&1); then
+    printf '%s does not compile alone with TENON_COMPILED:\n%s\n' "$header" "$message"
+    return 1
+  fi
 }
 export -f check
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <tenon/gpu/frozen_step.hpp>
+#include <tenon/kernels/merge.hpp>
 #include <tenon/tenon.hpp>
 
 #include <cstring>

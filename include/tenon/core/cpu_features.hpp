@@ -4,6 +4,7 @@
 // Cost: a few loads from a table that the compiler's runtime fills before main(); with AMX, a system call once.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace tenon {
@@ -47,7 +48,9 @@ struct CpuFeatures {
 };
 
 /// Asks Linux, at the first call, to let this process use tiles (arch_prctl, ARCH_REQ_XCOMP_PERM), which it
-/// does not do by itself since they make every thread's saved state 8 KiB larger. No other system is asked.
+/// does not do by itself since they make every thread's saved state 8 KiB larger: it refuses where a thread has a signal
+/// stack (sigaltstack) that is too small for that, and from then on refuses such stacks, of 8 KiB (an old SIGSTKSZ) among
+/// them. No other system is asked.
 [[nodiscard]] inline bool permit_tiles() noexcept {
 #if defined(__x86_64__) && defined(__linux__)
   static const bool is_permitted = [] {
@@ -62,8 +65,12 @@ struct CpuFeatures {
 #endif
 }
 
+/// Whether `permit_tiles` is called where the processor has tiles; what is not asked for is not permitted.
+enum class TilePermission : std::uint8_t { ask, do_not_ask };
+
 /// The features of the processor this runs on. May be called from any thread, also before main().
-[[nodiscard]] inline CpuFeatures cpu_features() noexcept {
+[[nodiscard]] inline CpuFeatures
+cpu_features([[maybe_unused]] TilePermission permission = TilePermission::ask) noexcept {
 #if defined(__x86_64__) && defined(__GNUC__)
   __builtin_cpu_init();
   const auto has = [](int supported) { return supported != 0; };
@@ -77,7 +84,7 @@ struct CpuFeatures {
           .avx512_bf16 = has(__builtin_cpu_supports("avx512bf16")),
           .amx_tile = has_tiles,
           .amx_bf16 = has(__builtin_cpu_supports("amx-bf16")),
-          .tiles_permitted = has_tiles && permit_tiles()};
+          .tiles_permitted = has_tiles && permission == TilePermission::ask && permit_tiles()};
 #else
   return {};
 #endif

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention on a device: softmax(scale q k^T + bias) v per head, with all that kernels/attention.hpp takes. A team has a few queries of one head and goes through the keys in tiles, with a running maximum
-// and sum (Milakov and Gimelshein 2018, arXiv 1805.02867; Dao et al. 2022, arXiv 2205.14135): never tokens x tokens. What
-// is summed so far is in the output itself, so that a head may have any width. Cost: 4 batch queries keys width
-// flops; keys and values are read once for each four queries.
+// Attention on a device: softmax(scale q k^T + bias) v per head, with all that kernels/attention.hpp takes. A team has a
+// few queries of one head and goes through the keys in tiles, with a running maximum and sum (Milakov and Gimelshein 2018,
+// arXiv 1805.02867; Dao et al. 2022, arXiv 2205.14135): never tokens x tokens. What is summed so far is in the output
+// itself, so that a head may have any width. Cost: 4 batch queries keys width flops; keys and values are read once for
+// each four queries.
 #pragma once
 
 #include <tenon/gpu/keep_keys.hpp>

@@ -2,7 +2,7 @@
 // Normalisations of rows on a device: LayerNorm, AddNorm, RmsNorm (and of each head), L2Normalize, Softmax, with the
 // formulas of kernels/norm.hpp and kernels/softmax.hpp. Mean and variance are two passes in double, as on the host: the
 // passes wait for memory, not for sums. The output may be an input's buffer. Cost: three reads, one write; 8 bytes of
-// scratch for each number of a bias that adapters change.
+// scratch for each number of a bias, which adapters may change.
 #pragma once
 
 #include <tenon/gpu/bias_row.hpp>

@@ -21,8 +21,8 @@ inline constexpr std::int64_t least_staging_bytes = std::int64_t{16} * 1024;
 
 class Staging {
  public:
-  /// Throws nothing; takes no memory before it is used.
-  explicit Staging(Ledger& ledger) noexcept : ledger_(ledger) {}
+  /// Takes the least that uploads need, so that none fails for memory later: a restore could not. Throws as Buffer does.
+  explicit Staging(Ledger& ledger) : ledger_(ledger) { blocks_[0].bytes = block_of(least_staging_bytes); }
 
   /// Puts the copy on `queue`; `from` may be written again when it returns. `to` is device memory. Throws as Buffer and
   /// Queue do. One queue for all calls.
@@ -58,10 +58,8 @@ class Staging {
     const std::int64_t size = std::min(std::max(wanted, least_staging_bytes), staging_bytes);
     if (size > next.bytes.bytes()) {
       try {
-        next.bytes =
-            Buffer(ledger_, Category::scratch, size, "stage a copy to a device", pinned_memory_source());
-      } catch (const error&) { // what there is serves, if more slowly: a restore must not fail for this
-        if (next.bytes.bytes() == 0 && full.bytes.bytes() == 0) throw;
+        next.bytes = block_of(size);
+      } catch (const error&) { // what there is serves, if more slowly
       }
     }
     if (next.bytes.bytes() == 0) {
@@ -70,6 +68,9 @@ class Staging {
     }
     current_ = 1 - current_;
     return next;
+  }
+  [[nodiscard]] Buffer block_of(std::int64_t bytes) const {
+    return {ledger_, Category::scratch, bytes, "stage a copy to a device", pinned_memory_source()};
   }
   /// Once the device has copied what the block holds.
   void begin_again(Block& block) {

@@ -5,7 +5,8 @@
 // weight's rows are the unit's left operand, in place; a is packed as the right one, once for all threads.
 // Sums are made for 32 x 32 elements, over up to 768 of the depth. Each element depends on its row and column
 // alone. Cost: 6 m n k flops of the unit, which does 16 times those of a vector or more; at most 582 KiB of
-// scratch. Threads share the rows of a to pack them, then the rows of b.
+// scratch. Threads share the rows of a to pack them, then the rows of b. Where a may be rounded to one bfloat16 number
+// (rounded_product.hpp), it is 2 m n k, over up to 2304 of the depth.
 #pragma once
 
 #include <tenon/kernels/matrix.hpp>
@@ -27,6 +28,11 @@ inline constexpr std::int64_t amx_product_rows = 128;           ///< of a, packe
 inline constexpr std::int64_t amx_product_depth = 768;          ///< of k, packed together
 inline constexpr std::int64_t amx_product_block = 2 * amx_rows; ///< rows and columns of a block of sums
 
+/// Of k, packed together for so many parts: as many bytes for each number.
+[[nodiscard]] constexpr std::int64_t packed_depth(std::int64_t parts) noexcept {
+  return amx_product_depth * amx_parts / parts;
+}
+
 /// bfloat16 numbers of the parts of a [rows, depth]: those of whole blocks of rows and whole tiles of the depth.
 [[nodiscard]] constexpr std::int64_t part_elements(std::int64_t rows, std::int64_t depth,
                                                    std::int64_t parts = amx_parts) noexcept {
@@ -42,8 +48,8 @@ inline constexpr std::int64_t amx_product_block = 2 * amx_rows; ///< rows and co
                       scratch_bytes<float>(amx_product_block * amx_product_block)});
 }
 
-/// The parts of a [rows, depth], three or one: for each 16 rows and each 32 of the depth as many tiles of pairs along the depth, a
-/// row of a being a column of a tile. What is past the last row or column is zero.
+/// The parts of a [rows, depth], three or one: for each 16 rows and each 32 of the depth as many tiles of pairs along the
+/// depth, a row of a being a column of a tile. What is past the last row or column is zero.
 inline void pack_parts(const VectorKernels& kernels, ConstMatrix a, std::int64_t parts,
                        std::uint16_t* to) noexcept {
   const std::uint16_t* const end = to + part_elements(a.rows, a.cols, parts);
@@ -136,7 +142,7 @@ void multiply_on_tiles(const VectorKernels& kernels, ConstMatrix a, WeightMatrix
   constexpr std::int64_t block = amx_product_block;
   constexpr std::int64_t faster =
       16; // what the unit does in the time of one operation on vectors, for one part
-  const std::int64_t step = even_part(a.cols, amx_product_depth * amx_parts / parts, amx_depth);
+  const std::int64_t step = even_part(a.cols, packed_depth(parts), amx_depth);
   const auto packed =
       workers.take<std::uint16_t>(part_elements(std::min(a.rows, amx_product_rows), step, parts));
   for (std::int64_t k = 0; k < a.cols; k += step)

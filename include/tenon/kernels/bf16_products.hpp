@@ -17,8 +17,9 @@ TENON_INLINE bool add_rounded_product(kernels::ConstMatrix x, kernels::WeightMat
                                       kernels::Workers workers) noexcept;
 
 /// For `session.use_products(&tn::bf16_products)`: products of nine rows or more with weights of bfloat16 take their
-/// inputs rounded to bfloat16 (a relative error of at most 2^-9 of each) where the processor has AVX512_BF16 or AMX; all
-/// others are as without it. Side paths and merges stay as they are.
+/// inputs rounded to bfloat16 (a relative error of at most 2^-9 of each; numbers and sums below 2^-126 are zeros, inputs
+/// beyond bfloat16's range infinite) where the processor has AVX512_BF16 or AMX; all others are as without it. Side paths
+/// and merges stay as they are.
 inline constexpr kernels::ProductBackend bf16_products{"bf16", &add_rounded_product};
 
 #if TENON_HAS_BODIES

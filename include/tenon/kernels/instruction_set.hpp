@@ -65,7 +65,10 @@ inline constexpr std::array<std::string_view, 5> instruction_set_names = {"porta
 [[nodiscard]] inline InstructionSet active_instruction_set() {
   static const InstructionSet set = [] {
     const char* const wanted = std::getenv("TENON_INSTRUCTION_SET");
-    return chosen_instruction_set(wanted == nullptr ? "" : wanted, cpu_features());
+    const std::string_view name = wanted == nullptr ? "" : wanted;
+    const bool may_be_tiles = name.empty() || name == instruction_set_name(InstructionSet::amx);
+    return chosen_instruction_set(
+        name, cpu_features(may_be_tiles ? TilePermission::ask : TilePermission::do_not_ask));
   }();
   return set;
 }

@@ -71,6 +71,13 @@ struct WeightMatrix {
   }
 };
 
+/// Of `rows`, what falls to `count` of `total` steps from step `first` on.
+[[nodiscard]] inline WeightMatrix share_of(WeightMatrix rows, std::int64_t first, std::int64_t count,
+                                           std::int64_t total) noexcept {
+  const std::int64_t begin = rows.rows * first / total;
+  return rows.block(begin, 0, rows.rows * (first + count) / total - begin, rows.cols);
+}
+
 /// A stored bias or norm weight; `data == nullptr` where a layer has none.
 struct WeightVector {
   const std::byte* data = nullptr;

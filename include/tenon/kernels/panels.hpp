@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Making the panels that products read, and turning a product's tile round. A panel slice is `width` columns
+// Making the panels that products read, by turning matrices round. A panel slice is `width` columns
 // of the right operand, stored row by row; columns past the last are zeros, so that the inner loops need no
 // remainder. Cost: one read and one write of each element, in blocks of 4 by 4. Any thread.
 #pragma once

@@ -18,8 +18,7 @@
 
 namespace tenon::kernels {
 
-/// Of k, packed together: as many bytes as of the parts of a float.
-inline constexpr std::int64_t rounded_depth = amx_parts * amx_product_depth;
+inline constexpr std::int64_t rounded_depth = packed_depth(1); ///< of k, packed together
 
 /// bfloat16 numbers of the panels of a [rows, depth].
 [[nodiscard]] constexpr std::int64_t rounded_elements(std::int64_t rows, std::int64_t depth) noexcept {

@@ -22,13 +22,6 @@ namespace tenon::kernels {
   return std::min(total, (part + step - 1) / step * step);
 }
 
-/// Of a tile's rows, what falls to `count` of `total` steps from step `first` on.
-[[nodiscard]] inline WeightMatrix share_of(WeightMatrix rows, std::int64_t first, std::int64_t count,
-                                           std::int64_t total) noexcept {
-  const std::int64_t begin = rows.rows * first / total;
-  return rows.block(begin, 0, rows.rows * (first + count) / total - begin, rows.cols);
-}
-
 /// A float matrix read as a weight.
 [[nodiscard]] inline WeightMatrix as_weight(ConstMatrix b) noexcept {
   return {reinterpret_cast<const std::byte*>(b.data), DType::f32, b.rows, b.cols, b.stride};

@@ -8,6 +8,7 @@
 #include <tenon/session/attach_plan.hpp>
 #include <tenon/session/device_terms.hpp>
 #include <tenon/session/made_terms.hpp>
+#include <tenon/session/overlay_pass.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -20,11 +21,8 @@
 
 namespace tenon {
 
-/// Movable; addresses of nodes stay.
 class Attachment {
  public:
-  Attachment() = default;
-
   /// Nodes for a counted plan; overlays lie one after the other from `overlay_bytes` on, or in the model's
   /// weights. Throws as Buffer does.
   Attachment(const AttachPlan& plan, std::byte* overlay_bytes, std::string_view operation)

@@ -8,6 +8,7 @@
 #include <tenon/session/attachment.hpp>
 #include <tenon/session/device_kinds.hpp>
 #include <tenon/session/guard.hpp>
+#include <tenon/session/written_weights.hpp>
 
 #include <cstdint>
 #include <string>
@@ -154,7 +155,7 @@ TENON_INLINE void Guard::write(Attachment& attachment, const AttachPlan& plan, P
     if (progress) name = slot_path(session.program(), slot);
   };
   attachment.fill_terms(plan, [&](std::int32_t slot, std::int64_t bytes) {
-    if (session.is_on_device()) { // the mapping only serves to start from
+    if (session.is_on_device() && !plan.is_merged_by_host(slot)) { // else it is read again, and then dropped
       const TensorView& source = session.slots().source(slot);
       drop_pages({.data = source.data, .bytes = static_cast<std::size_t>(source.bytes())});
     }

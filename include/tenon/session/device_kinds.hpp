@@ -36,10 +36,10 @@ struct MergedOnly {
   std::string what{};
 
   [[nodiscard]] explicit operator bool() const noexcept { return adapter != nullptr; }
-  /// "tone.safetensors has DoRA at up, which a device computes merged alone"
+  /// "tone.safetensors has DoRA at up, which a device computes only merged"
   [[nodiscard]] std::string text(const Program& program) const {
     return concat(adapter->file.path(), " has ", what, " at ", slot_path(program, slot),
-                  ", which a device computes merged alone");
+                  ", which a device computes only merged");
   }
 };
 [[nodiscard]] TENON_INLINE MergedOnly first_merged_only(const AttachPlan& plan);

@@ -6,6 +6,7 @@
 
 #include <tenon/memory/buffer.hpp>
 #include <tenon/session/attach_plan.hpp>
+#include <tenon/session/residency.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <tenon/core/compiled.hpp>
+#include <tenon/session/device_side.hpp>
 #include <tenon/session/input_dims.hpp>
 #include <tenon/session/session_state.hpp>
 
@@ -39,6 +40,11 @@ TENON_INLINE void SessionState::compute(std::span<const TensorView> inputs, cons
   refresh();
   if (device_) {
     model_->use.check_weights(); // a device may have failed in that
+    if (slots_.any_stale())
+      throw error(
+          ErrorCode::device_failed,
+          "run: a guard ended below another's, whose overlay could not be made again on the device; make "
+          "room there, or end that guard too");
     device_->reserve(dims);
     device_->take_inputs(inputs, wires);
   } else {

@@ -8,6 +8,7 @@
 
 #include <tenon/adapters/adapter.hpp>
 #include <tenon/session/adapters_on_device.hpp>
+#include <tenon/session/check_dims.hpp>
 #include <tenon/session/choose_mode.hpp>
 #include <tenon/session/guard.hpp>
 #include <tenon/session/input_reader.hpp>
@@ -148,7 +149,7 @@ class Session {
     return is_resident_on_device(state_.model(), *adapter.data());
   }
   /// From now on a pass that is like the one before it in dimensions and in what is attached is recorded (on CUDA as a
-  /// graph), and then replayed: the host goes through the steps no more. Another input or `Guard::rescale` needs no new
+  /// graph), and then replayed: the host goes through the steps no more. Another input, or `Guard::rescale` of LoRA beside the weights, needs no new
   /// recording. Passes with a KvCache are not recorded: each has more tokens behind it. Off by default.
   void record_passes(bool records = true) {
     static_cast<void>(residency_of(state_.model()));

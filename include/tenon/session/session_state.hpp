@@ -17,7 +17,6 @@
 
 #if TENON_HAS_BODIES
 #include <tenon/core/fatal.hpp>
-#include <tenon/session/device_merge.hpp>
 #include <tenon/session/device_side.hpp>
 #include <tenon/session/residency.hpp>
 #endif
@@ -51,7 +50,8 @@ class SessionState {
   template <class AfterBand>
   void write(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped, LossRoom loss,
              AfterBand after_band);
-  /// Makes the topmost overlays again that lost a term below them.
+  /// Makes the topmost overlays again that lost a term below them. One that a device could not make stays stale, and is
+  /// tried again before the next pass.
   TENON_INLINE void refresh() noexcept;
   /// Makes room for forward passes of these dimensions. Strong guarantee; throws as `Workspace::reserve`.
   TENON_INLINE void reserve(const Dims& dims);
@@ -166,18 +166,6 @@ TENON_INLINE SessionState::~SessionState() {
     fatal("a Session ended while an adapter was attached to it; declare the guard after its session");
 }
 
-template <class AfterBand>
-void SessionState::write(OverlayNode& node, const OverlayNode* below, const OverlayNode* skipped,
-                         LossRoom loss, AfterBand after_band) {
-  if (!device_)
-    return write_overlay(slots_, node, below, skipped, workspace_.workers(), drops_covered_pages_, loss,
-                         after_band);
-  if (node.is_merged_by_host())
-    return merge_by_host(slots_, node, below, skipped, device_->lane(), loss, after_band);
-  merge_by_device(slots_, node, below, skipped, device_->lane());
-  after_band(slots_.source(node.slot).bytes());
-}
-
 TENON_INLINE void SessionState::reserve(const Dims& dims) {
   workspace_.reserve(dims);
   if (device_) device_->reserve(dims);
@@ -195,61 +183,11 @@ TENON_INLINE TensorView SessionState::output(std::size_t i) noexcept {
           std::span<const std::int64_t>(wire.extents.data(), static_cast<std::size_t>(wire.rank))};
 }
 
-TENON_INLINE void SessionState::restore_on_device(void* state, std::byte* weight,
-                                                  const TensorView& source) noexcept {
-  auto& session = *static_cast<SessionState*>(state);
-  try {
-    session.device_->lane().upload(weight, {source.data, static_cast<std::size_t>(source.bytes())});
-  } catch (...) {
-    session.model_->use.lose_weights(ModelUse::Loss::device_failed);
-    session.slots_.forget_sources();
-  }
-}
-
-TENON_INLINE void SessionState::in_place_guard_begins() {
-  if (!model_->owns_weights())
-    throw error(ErrorCode::bad_argument,
-                "attach (in place): this model maps its weights, which are never written; "
-                "open it with {.own_weights = true}, or attach<merged>");
-  if (in_place_guards_ == 0 && !model_->use.claim())
-    throw error(ErrorCode::wrong_state,
-                "attach (in place): other sessions compute with this model's weights; end them first, or "
-                "attach<merged>");
-  ++in_place_guards_;
-}
-
-TENON_INLINE void SessionState::in_place_guard_ends() noexcept {
-  if (--in_place_guards_ > 0) return;
-  try {
-    if (device_) model_->residency->leave(device_->lane()); // restoring, before another session's passes
-  } catch (...) {
-    model_->use.lose_weights(ModelUse::Loss::device_failed);
-  }
-  model_->use.unclaim();
-}
-
-TENON_INLINE void SessionState::check_sources() noexcept {
-  try {
-    model_->check_unchanged();
-  } catch (...) {
-    model_->use.lose_weights(ModelUse::Loss::file_changed);
-    slots_.forget_sources();
-  }
-}
-
-TENON_INLINE void SessionState::refresh() noexcept {
-  slots_.refresh([this](OverlayNode& node, const OverlayNode* below) {
-    try {
-      write(node, below, nullptr, {}, [](std::int64_t) {});
-    } catch (...) { // a device alone can fail here
-      model_->use.lose_weights(ModelUse::Loss::device_failed);
-    }
-  });
-}
 #endif
 
 } // namespace tenon
 
 #if TENON_HAS_BODIES
 #include <tenon/session/run_steps.hpp>
+#include <tenon/session/written_weights.hpp>
 #endif

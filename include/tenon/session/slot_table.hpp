@@ -150,13 +150,14 @@ class SlotTable {
   template <class Write>
   void refresh(Write write) noexcept {
     if (!any_stale_) return;
+    any_stale_ = false;
     for (State& slot : slots_) {
       if (slot.top == nullptr || !slot.top->is_stale) continue;
-      write(*slot.top, static_cast<const OverlayNode*>(slot.top->below));
-      slot.top->is_stale = false;
+      slot.top->is_stale = !write(*slot.top, static_cast<const OverlayNode*>(slot.top->below));
+      any_stale_ = any_stale_ || slot.top->is_stale;
     }
-    any_stale_ = false;
   }
+  [[nodiscard]] bool any_stale() const noexcept { return any_stale_; }
 
  private:
   template <class Term>
