@@ -15,6 +15,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -72,26 +73,24 @@ TENON_PEERS_AVX2 inline float multiply_adds(std::int64_t rounds) {
 #if defined(__x86_64__)
 using SixteenFloats = float __attribute__((vector_size(64)));
 
-/// As `multiply_adds`, 2 * 16 * 12 operations a round, or twice as many with pairs of bfloat16.
 template <bool Pairs>
-__attribute__((target("avx512f"))) inline float wide_multiply_adds(std::int64_t rounds) {
-  SixteenFloats a[12];
-  for (int k = 0; k < 12; ++k) a[k] = SixteenFloats{} + static_cast<float>(k);
-  const SixteenFloats factor{};
-  const SixteenFloats term{};
-  for (std::int64_t i = 0; i < rounds; ++i) {
-#pragma GCC unroll 12
-    for (int k = 0; k < 12; ++k) {
-      if constexpr (Pairs)
-        asm volatile("vdpbf16ps %2, %1, %0" : "+v"(a[k]) : "v"(factor), "v"(term));
-      else
-        asm volatile("vfmadd231ps %2, %1, %0" : "+v"(a[k]) : "v"(factor), "v"(term));
-    }
-  }
-  float total = 0;
-  for (const SixteenFloats& chain : a) total += chain[0];
-  return total;
+__attribute__((always_inline, target("avx512f"))) inline void add_wide(SixteenFloats& sum, SixteenFloats a,
+                                                                       SixteenFloats b) {
+  if constexpr (Pairs)
+    asm volatile("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  else
+    asm volatile("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
 }
+/// As `multiply_adds`, as many chains as there are numbers K: 2 * 16 operations each a round, or with pairs of bfloat16
+/// twice as many.
+template <bool Pairs, std::size_t... K>
+__attribute__((target("avx512f"))) inline float wide_multiply_adds(std::index_sequence<K...>,
+                                                                   std::int64_t rounds) {
+  SixteenFloats sums[] = {(static_cast<void>(K), SixteenFloats{})...};
+  for (std::int64_t i = 0; i < rounds; ++i) (add_wide<Pairs>(sums[K], SixteenFloats{}, SixteenFloats{}), ...);
+  return (sums[K][0] + ...);
+}
+inline constexpr std::make_index_sequence<12> wide_chains{};
 #endif
 
 /// Runs `rounds` rounds of the widest multiply-adds that the processor has, of pairs of bfloat16 if `pairs`. Returns the
@@ -99,11 +98,11 @@ __attribute__((target("avx512f"))) inline float wide_multiply_adds(std::int64_t 
 inline double run_multiply_adds(bool pairs, std::int64_t rounds) {
 #if defined(__x86_64__)
   if (pairs && tenon::cpu_features().avx512_bf16) {
-    sink = wide_multiply_adds<true>(rounds);
+    sink = wide_multiply_adds<true>(wide_chains, rounds);
     return 4.0 * 16 * 12;
   }
   if (!pairs && tenon::cpu_features().avx512f) {
-    sink = wide_multiply_adds<false>(rounds);
+    sink = wide_multiply_adds<false>(wide_chains, rounds);
     return 2.0 * 16 * 12;
   }
 #endif
